@@ -47,6 +47,7 @@ def opened(app: RealSlicer) -> Iterator[Opened]:
     app.enter_module()
     found.unfold("inputsButton", "overlayButton", "reviewButton")
     found.wait(lambda: not found.controller.is_busy)
+    found.forget_ticks()
     app.take_errors()
     yield found
     assert app.take_errors() == []

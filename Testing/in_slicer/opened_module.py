@@ -83,6 +83,10 @@ class Opened:
         """Run the event loop until something holds."""
         self.app.wait(done, timeout=timeout)
 
+    def forget_ticks(self) -> None:
+        """Let the next run ask for what the model proposes."""
+        slicer.app.settings().remove("SegWithU/Asked")
+
     def finish(self) -> str:
         """Wait for the end of the run; what the panel says then."""
         self.wait(lambda: not self.controller.is_busy)

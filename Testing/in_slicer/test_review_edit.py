@@ -91,7 +91,7 @@ def test_closing_the_scene_while_painting_loses_nothing(reviewing: Reviewing) ->
     reviewing.judge()
     editor = reviewing.editor()
     editor.setActiveEffectByName("Paint")
-    reviewing.app.paint(editor, reviewing.voxels())
+    reviewing.app.paint(editor, np.ones_like(reviewing.voxels()))
     reviewing.app.close_scene()
     assert (reviewing.session, editor.activeEffect()) == (None, None)
     assert [line["event"] for line in reviewing.log() if line["event"] != "looked"] == [

@@ -181,6 +181,7 @@ def random_actions(user: User) -> None:
     if user.review.session is not None:
         user.click("endReviewButton")
     user.restore()
+    slicer.app.settings().remove("SegWithU/Asked")
     user.check("one can begin again", _shown_map(user.segment_sample()) is not None)
 
 
@@ -231,6 +232,22 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
             return True
         return False
 
+    def ask(chance: random.Random) -> bool:
+        """Tick a structure, or go to it, or look for its regions."""
+        table = user.find("structuresTable")
+        row = chance.randrange(2)
+        if row >= table.rowCount or not user.runs:
+            return False
+        tick = table.item(row, 0)
+        way = chance.randrange(3)
+        if way == 0:
+            tick.setCheckState(0 if tick.checkState() else 2)
+        elif way == 1:
+            table.cellClicked(row, 1)
+        else:
+            user.find("regionFilterEdit").text = chance.choice(("", "anterior", "boundary", "nothing has this"))
+        return True
+
     def other_module(_chance: random.Random) -> bool:
         slicer.util.selectModule("Data")
         slicer.app.processEvents()
@@ -240,7 +257,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
     presses = (
         "tryItButton runButton proposeButton startReviewButton endReviewButton acceptButton correctButton rejectButton "
         "secondReaderButton undoButton previousButton nextButton acceptStructureButton secondReaderStructureButton "
-        "clearStructureButton acceptRestButton showInputButton copyButton"
+        "clearStructureButton acceptRestButton finishButton addPlaceButton showInputButton copyButton"
     )
     sections = (
         "inputsButton overlayButton reviewButton advancedButton casesButton modelsButton editButton "
@@ -253,6 +270,7 @@ def _actions(user: User) -> dict[str, Callable[[random.Random], Any]]:
         **{name: switch(name) for name in ("show3DBox", "handlesBox", "goOnBox")},
         **{name: switch(name, "collapsed") for name in sections.split()},
         "remove a result": remove,
+        "ask for a structure": ask,
         "visit another module": other_module,
         "close the scene": lambda chance: chance.random() < 0.1 and slicer.mrmlScene.Clear(0) is None,
     }
@@ -323,6 +341,7 @@ def many_regions(user: User) -> None:
     count = 300
     nodes = user.segment_sample()
     _multiply_regions(nodes, count)
+    user.find("orderBox").currentIndex = 1  # structure by structure a verdict leads to no other structure
     begun = time.monotonic()
     user.start_review()
     user.check("the review begins within 5 s", time.monotonic() - begun < 5, time.monotonic() - begun)
@@ -334,7 +353,7 @@ def many_regions(user: User) -> None:
         user.click(("acceptButton", "rejectButton")[number % 2])
         longest = max(longest, time.process_time() - begun)
     user.check("no verdict takes a second", longest < 1, longest)
-    user.check("every region is decided", user.review.session.is_done)
+    user.check("every region is decided", not user.review.session.state.rest().regions)
     user.picture("decided")
     user.click("endReviewButton")
     events = _events(user)
@@ -353,7 +372,7 @@ def _multiply_regions(nodes: Any, count: int) -> None:
     from SegWithUSlicerLib.scene.review_nodes import boxes_of_labels, put_regions
 
     rows = list(csv.reader(io.StringIO(nodes.regions_text.GetText())))
-    head, known = rows[0], rows[1:]
+    head, known = rows[0], [row for row in rows[1:] if "blind sample" not in row]
     error = slicer.util.arrayFromVolume(nodes.maps["error_probability"])
     labels = np.zeros(error.size, np.uint16)
     places = np.sort(np.argsort(-error.ravel(), kind="stable")[: 3 * count])

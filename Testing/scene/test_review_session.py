@@ -9,8 +9,8 @@ from loaded_case import LoadedCase, loaded_case, paint
 from written_case import change_case
 
 from SegWithUCore.case.case_files import file_record
-from SegWithUCore.review.log_format import Verdict
-from SegWithUSlicerLib.review.opening import decided_so_far, obstacle
+from SegWithUCore.review.log_format import Verdict, VerdictGiven
+from SegWithUSlicerLib.review.opening import earlier_state, obstacle
 from SegWithUSlicerLib.review.session import ReviewSession, ViewTimer
 from SegWithUSlicerLib.scene.load_case import load_case
 from SegWithUSlicerLib.scene.review_nodes import region_mask
@@ -44,15 +44,52 @@ def test_a_look_counts_only_while_it_is_visible():
     clock = ViewTimer(seconds)
     clock.take()
     seconds.now += 3
-    clock.set_visible(False)
+    clock.set_running(False)
     seconds.now += 60
-    clock.set_visible(True)
+    clock.set_running(True)
     seconds.now += 2
     assert clock.take() == 5
-    clock.set_visible(False)
+    clock.set_running(False)
     clock.take()
     seconds.now += 60
     assert clock.take() == 0
+
+
+def test_time_counts_until_a_minute_after_the_last_input_and_in_the_active_window(case, tmp_path):
+    session, seconds = _session(case, tmp_path)
+    session.show(session.regions[0].id)
+    session.notice("mouse at 1")
+    seconds.now += 50
+    session.notice("mouse at 2")
+    for _second in range(1060):  # a tab left open
+        seconds.now += 1
+        session.notice("mouse at 2")
+    session.notice("mouse at 3")
+    seconds.now += 5
+    session.notice(None)
+    seconds.now += 600
+    session.notice("mouse at 3")
+    seconds.now += 2
+    session.judge(Verdict.ACCEPTED)
+    session.close()
+    assert [action.seconds for action in session.core.actions if isinstance(action, VerdictGiven)] == [117.0]
+
+
+def test_minutes_are_of_the_open_regions_at_the_reviewers_own_pace(case, tmp_path):
+    session, seconds = _session(case, tmp_path)
+    count = len(session.ids)
+    assert session.core.minutes_left == pytest.approx(20 * count / 60)
+    session.show(session.ids[0])
+    for spent in (2, 4, 6, 8, 50):
+        assert session.core.minutes_left == pytest.approx(20 * (count - (spent > 2)) / 60)
+        seconds.now += spent
+        session.judge(Verdict.ACCEPTED)
+    assert session.core.minutes_left == pytest.approx(6 * (count - 1) / 60)
+    session.finish()
+    left = [region for region in session.regions if session.state.is_open(region)]
+    assert 0 < len(left) < count - 1
+    assert session.core.minutes_left == pytest.approx(6 * len(left) / 60)
+    session.close()
 
 
 def test_time_on_a_region_goes_into_its_verdict_or_look(case, tmp_path):
@@ -82,7 +119,7 @@ def test_opening_a_review_keeps_the_run_from_being_replaced(case, tmp_path):
 
 
 def test_what_was_decided_is_told_before_a_review_is_opened_again(case, tmp_path):
-    assert decided_so_far(case.nodes, "Ana", tmp_path) is None
+    assert earlier_state(case.nodes, "Ana", tmp_path) is None
     session, _seconds = _session(case, tmp_path)
     for region in session.regions[:2]:
         session.show(region.id)
@@ -90,8 +127,9 @@ def test_what_was_decided_is_told_before_a_review_is_opened_again(case, tmp_path
     session.undo()
     count = len(session.regions)
     session.close()
-    assert decided_so_far(case.nodes, "Ana", tmp_path) == (1, count)
-    assert decided_so_far(case.nodes, "Bo", tmp_path) is None
+    progress = earlier_state(case.nodes, "Ana", tmp_path).progress()
+    assert (progress.decided, progress.regions) == (1, count)
+    assert earlier_state(case.nodes, "Bo", tmp_path) is None
 
 
 def test_the_log_tells_where_the_review_stopped(case, tmp_path):
@@ -161,9 +199,9 @@ def test_a_review_goes_on_in_the_browser_and_comes_back(case, tmp_path):
     session.close()
     page = PageCase(read_volumes(session.folder, read_description(session.folder)))
     reviews = OpenReviews()
-    window = reviews.open("1", page, "Ana", "expected wrong volume")["session"]
+    window = reviews.open("1", page, "Ana", "structure")["session"]
     review, core = reviews.review("1", window), reviews.review("1", window).session
-    theirs = {region.id: region for region in core.regions}
+    theirs = {region.id: region for region in core.listed()}
     assert theirs.keys() == mine.keys()
     for id_, region in mine.items():
         assert theirs[id_].peak_ras_mm == pytest.approx(region.peak_ras_mm, abs=1e-3)

@@ -122,6 +122,16 @@ def test_rerun_after_work_makes_a_new_set(tmp_path, data_folder, work):
     assert len(find_cases(case.scene, case.volume)) == 2
 
 
+def test_a_judgement_replaces_that_of_the_same_mask_alone(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder)
+    found = [case.nodes]
+    for sha256 in ("a" * 64, "b" * 64):
+        change_case(case.disk.folder, judged={"file": "mask", "sha256": sha256})
+        found += [load_case(case.disk.folder, case.volume) for _time in range(2)]
+    assert found[1] == found[2] and found[3] == found[4]
+    assert len({nodes.hub for nodes in found}) == 3
+
+
 def test_moving_or_hiding_things_is_not_work_on_the_segmentation(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     show_in_3d(case.nodes.segmentation)

@@ -21,6 +21,12 @@ COLUMNS = (
 WHOLES = ("totals", "asymmetries")
 
 
+def short_name(name: str) -> str:
+    """Shorten the name of a structure for narrow columns: "L hippocampus", "R cerebral WM"."""
+    side = next((each for each in ("left ", "right ") if name.startswith(each)), "")
+    return f"{side[:1].upper()} {name.removeprefix(side)}".strip().replace(" white matter", " WM")
+
+
 def table_entries(case: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what every table of a case has a row for: structures, then totals, then asymmetries.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..case.case_file import asked_structures
@@ -28,6 +29,7 @@ from .log_format import (
     RestAccepted,
     StructureJudged,
     Undone,
+    VerdictGiven,
     read_lines,
 )
 from .state import ReviewState
@@ -36,6 +38,8 @@ from .verdicts import Verdict
 KEY_LETTERS = 32
 # A region shown for less time was only skipped.
 SHORTEST_LOOK_S = 0.5
+# The pace of a reviewer until so many verdicts show it.
+SECONDS_PER_REGION, PACE_AFTER = 20.0, 5
 FIRST_ORDER = "structure"
 # Takes the log after each line, for a copy of it in a scene.
 Keep = Callable[[AuditLog], None]
@@ -155,6 +159,13 @@ class Session:
     def actions(self) -> list[Action]:
         """All actions, oldest first."""
         return [event.action for event in self.log.events]
+
+    @property
+    def minutes_left(self) -> float:
+        """Time for the open regions of the question, at the median pace of this reviewer's verdicts."""
+        seconds = [action.seconds for action in self.actions if isinstance(action, VerdictGiven)]
+        pace = median(seconds) if len(seconds) >= PACE_AFTER else SECONDS_PER_REGION
+        return pace * sum(map(self.state.is_open, self.state.listed())) / 60
 
     def append(self, action: Action) -> None:
         """Add a line, then let it hold. If it cannot be written it stays in memory and `trouble` says why.

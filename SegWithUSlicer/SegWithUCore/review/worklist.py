@@ -17,10 +17,10 @@ from ..util.errors import InputError
 from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, asked_of, case_flags, metrics_of_case, rules_of_case
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
+from .session import SECONDS_PER_REGION
 from .status import Level, Status, status_of
 from .verdicts import SEEN
 
-SECONDS_PER_REGION = 20.0
 # For opening a case: without it one large region would come before any case of many.
 SECONDS_TO_OPEN = 15.0
 PACE = f"{SECONDS_PER_REGION:.0f} s per region and {SECONDS_TO_OPEN:.0f} s per case are assumed"

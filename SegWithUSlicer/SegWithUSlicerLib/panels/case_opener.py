@@ -14,7 +14,7 @@ from SegWithUCore.util.errors import SegWithUError
 from ..cases.case_switch import find_images, find_open, open_cases, put_case, remove_case, unkept_work
 from ..cases.moved_images import ImageMissingError, MovedImages
 from ..i18n import _
-from ..review.opening import decided_so_far, obstacle
+from ..review.opening import earlier_state, obstacle
 from ..run.command import CommandEnd, CommandProcess
 from ..run.session import start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
@@ -211,6 +211,6 @@ class CaseOpener:
 
 def _has_started(nodes: CaseNodes, reviewer: str) -> bool:
     try:
-        return bool(reviewer.strip()) and decided_so_far(nodes, reviewer, settings_folder()) is not None
+        return bool(reviewer.strip()) and earlier_state(nodes, reviewer, settings_folder()) is not None
     except SegWithUError:  # reported when the user starts it
         return False

@@ -5,7 +5,7 @@ from typing import Any
 import qt
 import slicer
 
-from SegWithUCore.regions.region import UNCERTAIN, Region
+from SegWithUCore.regions.region import UNCERTAIN
 
 from ..guarded import guarded
 from ..scene.case_nodes import CaseNodes
@@ -33,7 +33,7 @@ class EditPanel:
         self.ui = ui
         self.editor: Any = None
         self._nodes: CaseNodes | None = None
-        self._region: Region | None = None
+        self._structure = ""
         self._may_run = False
         self._closing = Observations()
         ui.editButton.connect("contentsCollapsed(bool)", guarded(self._collapsed))
@@ -47,11 +47,11 @@ class EditPanel:
             self.pause()
             self.ui.editButton.collapsed = True
             self._detach()
-        self._nodes, self._region = nodes, None
+        self._nodes, self._structure = nodes, ""
 
-    def choose(self, region: Region) -> None:
-        """Select the structure that this region is about."""
-        self._region = region
+    def choose(self, structure: str) -> None:
+        """Select a structure by its name."""
+        self._structure = structure
         if self._is_running:
             self._select()
 
@@ -161,12 +161,13 @@ class EditPanel:
     def _select(self) -> None:
         """Select the structure's segment, unless the user has deleted it."""
         segmentation = self._nodes.segmentation if self._nodes is not None else None
-        if self.editor is None or segmentation is None or self._region is None:
+        if self.editor is None or segmentation is None or self._nodes is None:
             return
-        identifier = segment_id(self._region.structure_value)
-        is_there = segmentation.GetSegmentation().GetSegment(identifier) is not None
-        if is_there and self.editor.currentSegmentID() != identifier:
-            self.editor.setCurrentSegmentID(identifier)
+        values = [each.value for each in self._nodes.case.structures if each.name == self._structure]
+        for identifier in map(segment_id, values):
+            is_there = segmentation.GetSegmentation().GetSegment(identifier) is not None
+            if is_there and self.editor.currentSegmentID() != identifier:
+                self.editor.setCurrentSegmentID(identifier)
 
     def _let_go(self) -> None:
         if self.editor is None:

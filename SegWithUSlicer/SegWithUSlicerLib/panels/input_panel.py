@@ -17,8 +17,8 @@ from ..parameters import Parameters
 from ..run.model_store import ModelInfo
 from ..run.preview import PreflightResult, size_ras
 from ..run.session import WHEELS_SETTING, set_setting, setting
-from ..scene.case_nodes import find_cases, is_ours
-from ..scene.slice_views import shown_volumes
+from ..scene.case_nodes import is_ours
+from ..scene.slice_views import crosshair, shown_volumes
 from ..scene.volume_export import propose_roi
 from .widgets import GuiConnections, OneLine
 
@@ -54,6 +54,7 @@ class InputPanel:
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.handlesBox, self.show_handles, self._has_handles)
         ui.proposeButton.connect("clicked(bool)", guarded(self.propose))
+        ui.maskSelector.connect("nodeAboutToBeRemoved(vtkMRMLNode*)", guarded(self._mask_removed))
         for signal in ("currentPathChanged(QString)", "validInputChanged(bool)"):  # only the second if it is emptied
             ui.wheelsEdit.connect(signal, guarded(lambda _: set_setting(WHEELS_SETTING, ui.wheelsEdit.currentPath)))
 
@@ -132,19 +133,17 @@ class InputPanel:
             selector.setCurrentNode((shown or offered)[0])
 
     def hide_own_maps(self) -> None:
-        """Leave our own results out of the selectors: to be called when such nodes were added."""
+        """Leave our own maps out of the selectors: to be called when such nodes were added."""
         hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if is_ours(node)]
         for selector in self._selectors:
             selector.sortFilterProxyModel().hiddenNodeIDs = hidden
-        own = [nodes.segmentation.GetID() for nodes in find_cases(slicer.mrmlScene) if nodes.segmentation is not None]
-        self.ui.maskSelector.sortFilterProxyModel().hiddenNodeIDs = own
 
     def propose(self) -> None:
         """Add a region of the model's field of view around the crosshair, or in the middle of the volume."""
         model, volume = self.model, next(iter(self.volumes), None)
         if self._parameters is None or model is None or volume is None or model.field_of_view_mm is None:
             return
-        self._parameters.roi = propose_roi(volume, _crosshair(), model.field_of_view_mm)
+        self._parameters.roi = propose_roi(volume, crosshair(), model.field_of_view_mm)
         self.show_handles(True)
         self._changed()
 
@@ -248,6 +247,11 @@ class InputPanel:
         self._gui.connect_signal(selector, "currentNodeChanged(vtkMRMLNode*)", self._channel_chosen)
         return selector
 
+    def _mask_removed(self, node: Any) -> None:
+        """Choose no mask in place of one that is deleted: the selector would take another one."""
+        if node is self.ui.maskSelector.currentNode():
+            self.ui.maskSelector.setCurrentNode(None)
+
     def _channel_chosen(self, _volume: Any) -> None:
         if self._parameters is not None:
             self._parameters.channels = self.volumes
@@ -308,12 +312,3 @@ def wheels_problem() -> str:
 
 def _tool_tip(channel: str) -> str:
     return _("The {channel} image. Label maps and our own results are not offered.").format(channel=channel)
-
-
-def _crosshair() -> tuple[float, float, float] | None:
-    """Return where the crosshair is, in world RAS; None if it was never set."""
-    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    if node is None:
-        return None
-    position = tuple(float(part) for part in node.GetCrosshairRAS())
-    return None if position == (0.0, 0.0, 0.0) else (position[0], position[1], position[2])

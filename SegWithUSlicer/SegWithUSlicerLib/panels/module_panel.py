@@ -23,7 +23,7 @@ from .cases_panel import CasesPanel
 from .input_panel import InputPanel, wheels_problem
 from .models_panel import ModelsPanel
 from .overlay_panel import KEY, OverlayPanel
-from .review_panel import ReviewPanel
+from .review_panel import ReviewPanel, ticked_before
 from .review_widgets import ReviewKeys
 from .run_panel import RunPanel
 from .structures_panel import StructuresPanel
@@ -53,6 +53,8 @@ class ModulePanel:
         self.overlay = OverlayPanel(ui, self._run_chosen, KEY)
         self.structures = StructuresPanel(ui)
         self.review = ReviewPanel(ui)
+        self.structures.on_ticked, self.structures.on_structure = self.review.ask, self.review.go_to_structure
+        self.review.on_question = self.structures.tick
         self.cases = CasesPanel(ui, self)
         self.models = ModelsPanel(ui, self._models_changed)
         self._row_changed, self.review.on_review_changed = self.review.on_review_changed, self._review_changed
@@ -172,6 +174,8 @@ class ModulePanel:
         self._is_current = True
         self.run.problem = None
         settings = replace(run_settings(parameters), head=self.inputs.head or None, unlike_training=unlike_training)
+        if parameters.mask is None:  # a mask may have other structures
+            settings = replace(settings, structures=ticked_before(model))
         nodes = (self.inputs.volumes, model.folder, parameters.roi, parameters.mask)
         self.session.controller.start(RunRequest(*nodes, settings))
 

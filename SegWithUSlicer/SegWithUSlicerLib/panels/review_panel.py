@@ -5,30 +5,40 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import qt
 import slicer
 
-from SegWithUCore.regions.region import reasons
+from SegWithUCore.case.case_file import asked_structures
+from SegWithUCore.case.structures_table import short_name
+from SegWithUCore.regions.region import Region, reasons
 from SegWithUCore.review.reviews import corrected_cases_text
-from SegWithUCore.review.verdicts import Verdict, count_text
-from SegWithUCore.util.errors import SegWithUError
+from SegWithUCore.review.verdicts import Verdict
+from SegWithUCore.util.errors import InputError, SegWithUError
 
 from ..guarded import attempt, guarded
 from ..i18n import _
-from ..review.opening import decided_so_far, obstacle
+from ..review.opening import earlier_state, obstacle
 from ..review.session import ReviewSession
 from ..review.verdict_texts import verdict_text
-from ..run.session import Debounce, set_setting, setting
+from ..run.model_store import ModelInfo
+from ..run.session import Debounce, set_setting, setting, start_timer
 from ..scene.case_nodes import CaseNodes
+from ..scene.observers import nodes_of
 from ..scene.readout import volume_text
+from ..scene.slice_views import crosshair, show_structure
 from .edit_panel import EditPanel
-from .review_widgets import ORDERS, ReviewKeys, ReviewTable, actions_of, add_verdict_buttons, keys_text
+from .review_widgets import ORDERS, ReviewKeys, ReviewTable, actions_of, add_verdict_buttons, found_by, keys_text
 from .widgets import GuiConnections, connect_clicks
 
 REVIEWER_SETTING = "SegWithU/Reviewer"
+ASKED_SETTING = "SegWithU/Asked/{model}"
+"""The structures that were ticked last, one a line: the question of the next run of the model."""
 SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
 """Folded during a review."""
 QUIET_MS = 600
 """Time after the last change of the segmentation after which a stroke counts as finished."""
+WATCH_MS = 1000
+"""How often it is looked whether the user does anything."""
 SAVE_MS = 3000
 """Time after the last stroke after which the edits are written; a verdict and leaving write them at once."""
 REST_FACTOR = 10
@@ -45,6 +55,7 @@ class ReviewPanel:
         message: of the last action.
         on_review_changed: called when the review began, ended, or a verdict was given or taken back.
         on_next_case: called when the reviewer wants the next open case of a list.
+        on_question: called with the names of the structures to be ticked.
     """
 
     def __init__(self, ui: Any) -> None:
@@ -52,12 +63,16 @@ class ReviewPanel:
         self.message = ""
         self.on_review_changed: Callable[[], None] = lambda: None
         self.on_next_case: Callable[[], None] = lambda: None
+        self.on_question: Callable[[Sequence[str]], None] = lambda names: None
         self.session: ReviewSession | None = None
+        self._ticked: tuple[str, ...] | None = None
+        """By the user, for the shown run."""
+        self._stop_watching: Callable[[], None] = lambda: None
         self._nodes: CaseNodes | None = None
         self._is_entered = False
         self._folded: list[str] = []
         self._gui = GuiConnections()
-        self.table = ReviewTable(ui.regionsTable, self.go_to)
+        self.table = ReviewTable(ui.regionsTable, self.go_to, self._relist)
         self.edit = EditPanel(ui)
         self.keys = ReviewKeys(actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._check_for_edits)
@@ -83,7 +98,7 @@ class ReviewPanel:
         if self.session is not None and self.session.nodes.hub is not hub:
             self.end()
         if self._nodes is None or self._nodes.hub is not hub:
-            self.message = ""
+            self.message, self._ticked = "", None
         self._nodes = nodes
         self._draw_setup()
 
@@ -133,11 +148,20 @@ class ReviewPanel:
         self.session, self.message = session, " ".join(session.notes)
         set_setting(REVIEWER_SETTING, self.reviewer)
         slicer.app.connect("aboutToQuit()", self.end)
-        self.table.fill(session.regions, session.state.verdict_of)
+        self._stop_watching = start_timer(WATCH_MS, self._watch)
+        if self._ticked:
+            session.core.ask(self._ticked)
+        session.arrange = self._arranged
+        self.ui.regionFilterEdit.text = ""
+        self._relist(always=True)
         self.edit.show(session.nodes)
         self._draw_setup()
         self._update_visibility()
-        self.go_to(session.resumed_at if session.resumed_at is not None else session.first())
+        first = session.resumed_at if session.resumed_at in session.ids else session.following()
+        if first is None:
+            self.go_to_structure(session.unfinished() or session.state.asked[0])
+        else:
+            self.go_to(first)
         self.table.focus()
         self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
         self._fold(True)
@@ -165,6 +189,7 @@ class ReviewPanel:
             return
         self.keep_comment()
         self.session = None
+        self._stop_watching()
         slicer.app.disconnect("aboutToQuit()", self.end)
         self._edits_later.stop()
         self._save_later.stop()
@@ -193,12 +218,47 @@ class ReviewPanel:
 
     # -- steps --
 
+    def ask(self, structures: Sequence[str]) -> None:
+        """Measure these structures, from the start of the review on if none is open; without any the question stays."""
+        self._ticked = tuple(structures)
+        if self._nodes is not None:
+            set_setting(ASKED_SETTING.format(model=self._nodes.model_name), "\n".join(structures))
+        if self.session is not None and structures:
+            self.session.core.ask(structures)
+            self._changed()
+        self._draw_setup()
+
+    def go_to_structure(self, name: str) -> bool:
+        """Go to the next open region of a structure, or show it as a whole; False if no review is open."""
+        session = self.session
+        if session is None:
+            return False
+        self.keep_comment()
+        self.ui.regionFilterEdit.text = ""
+        region_id = session.next_undecided(name)
+        if region_id is not None:
+            self.go_to(region_id)
+            return True
+        session.show_structure(name)
+        values = [structure.value for structure in session.nodes.case.structures if structure.name == name]
+        show_structure(session.nodes.segmentation, values[0])
+        self.table.select(None)
+        self.ui.whyLabel.text = _("{structure}: no region is open.").format(structure=name)
+        self.ui.whyLabel.toolTip = self.ui.commentEdit.text = ""
+        self.edit.choose(name)
+        self._draw_progress()
+        return True
+
     def go_to(self, region_id: int) -> None:
-        """Show a region."""
+        """Show a region, if it is of the question."""
         session = self.session
         if session is None:
             return
         self.keep_comment()
+        if region_id not in session.ids:
+            self.ui.regionFilterEdit.text = ""
+        if region_id not in session.ids:
+            return
         session.show(region_id)
         self.table.select(region_id)
         region = session.current
@@ -208,7 +268,7 @@ class ReviewPanel:
         self.ui.whyLabel.text = " ".join([lines[0], lines[-1]] if region.touches_border else lines[:1])
         self.ui.whyLabel.toolTip = "\n".join(lines)
         self.ui.commentEdit.text = session.state.comment_of(region.id)
-        self.edit.choose(region)
+        self.edit.choose(session.structure)
         self._draw_progress()
 
     def previous(self) -> None:
@@ -224,30 +284,61 @@ class ReviewPanel:
             self.go_to(region_id)
 
     def judge(self, verdict: Verdict) -> None:
-        """Give the current region a verdict, and go to the next one if that is wanted."""
+        """Give the current region a verdict, and go to the next one of its structure if that is wanted."""
         session = self.session
         if session is None or session.current is None:
             return
         self.keep_comment()
         session.judge(verdict)
-        self._update_rows([session.current.id])
-        following = session.next_undecided()
+        self.table.update(session.current.id, verdict)
+        following = session.following()
         if self.ui.goOnBox.checked and following is not None:
             self.go_to(following)
         self._changed()
 
     def judge_structure(self, verdict: Verdict | None) -> None:
-        """Give the whole structure of the current region a verdict; None: as its regions."""
-        if self.session is not None and self.session.current is not None:
-            self.session.judge_structure(self.session.current.structure, verdict)
-            self._draw_progress()
+        """Give the structure at hand a verdict as a whole; None: as its regions."""
+        if self.session is not None:
+            self.session.judge_structure(self.session.structure, verdict)
+            self._changed()
+
+    def finish(self) -> None:
+        """Take the structure at hand, which was looked through, as right, and go on with the next one."""
+        session = self.session
+        if session is None or session.structure not in session.state.asked:
+            return
+        self.keep_comment()
+        session.finish()
+        self._relist()
+        following = session.unfinished()
+        if following is None:  # the blind sample is left
+            self.next()
+        else:
+            self.go_to_structure(following)
+        self._changed()
+
+    def add_place(self) -> None:
+        """Add the place of the crosshair to the regions, and go there."""
+        session, where = self.session, crosshair()
+        if session is None or where is None:
+            return
+        self.keep_comment()
+        try:
+            place = session.add_place(where)
+        except InputError as error:
+            self.message = str(error)
+            self._draw_setup()
+            return
+        self._relist()
+        self.go_to(place)
+        self._changed()
 
     def accept_rest(self) -> None:
         """Accept all regions without a verdict unseen, if the reviewer confirms it."""
         session = self.session
-        if session is None or session.is_done:
+        rest = session.state.rest() if session is not None else None
+        if session is None or rest is None or not rest.regions:
             return
-        rest = session.state.rest()
         text = _(
             "Accept the {n} regions without a verdict without looking at them? They hold {wrong} of expected error. "
             'They are logged as "not looked at" and counted apart; undo reverts all of it.'
@@ -255,9 +346,8 @@ class ReviewPanel:
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
             return
         self.keep_comment()
-        fact = session.accept_rest()
-        if fact is not None:
-            self._update_rows(fact.regions)
+        session.accept_rest()
+        self._relist(always=True)
         self._changed()
 
     def undo(self) -> None:
@@ -267,13 +357,13 @@ class ReviewPanel:
             return
         self.keep_comment()
         fact = session.undo()
+        self._relist(always=True)
+        if session.current is not None:
+            self.ui.commentEdit.text = session.state.comment_of(session.current.id)
         if fact is not None and fact.region is not None:
-            self._update_rows([fact.region])
-            if session.current is not None:
-                self.ui.commentEdit.text = session.state.comment_of(session.current.id)
             self.go_to(fact.region)
-        elif fact is not None:
-            self._update_rows([region.id for region in session.regions])
+        elif session.current is None:
+            self.go_to_structure(session.structure)
         self._changed()
 
     def write_comment(self) -> None:
@@ -288,14 +378,24 @@ class ReviewPanel:
             session.comment(self.ui.commentEdit.text.strip())
             self._draw_progress()
 
-    def _update_rows(self, regions: Sequence[int]) -> None:
-        if self.session is not None:
-            for region in regions:
-                self.table.update(region, self.session.state.verdict_of(region))
-
     def _changed(self) -> None:
+        self._relist()
         self._draw_progress()
         self.on_review_changed()
+
+    def _relist(self, always: bool = False) -> None:
+        session = self.session
+        if session is None:
+            return
+        if session.relist() or always:
+            self.table.fill(session.regions, session.state.verdict_of)
+            self.table.select(session.current.id if session.current is not None else None)
+
+    def _arranged(self, regions: list[Region]) -> list[Region]:
+        assert self.session is not None
+        state, words = self.session.state, self.ui.regionFilterEdit.text
+        found = [region for region in regions if found_by(region, state.comment_of(region.id), words)]
+        return self.table.arranged(found, state.verdict_of)
 
     # -- what comes from elsewhere --
 
@@ -303,6 +403,14 @@ class ReviewPanel:
         if self.session is not None and self.session.check_for_edits():
             self._save_later.trigger()
             self._draw_progress()
+
+    def _watch(self) -> None:
+        """Let time count only while the user moves the mouse, types, or changes what a view shows."""
+        if self.session is None:
+            return
+        position, views = qt.QCursor.pos(), nodes_of(slicer.mrmlScene, "vtkMRMLSliceNode")
+        moved = (position.x(), position.y(), self.ui.commentEdit.text, *(view.GetMTime() for view in views))
+        self.session.notice(moved if slicer.app.activeWindow() is not None else None)
 
     def _save(self) -> None:
         if self.session is None:
@@ -317,10 +425,9 @@ class ReviewPanel:
         session = self.session
         if session is None:
             return
-        session.set_order(list(ORDERS)[index])
-        self.table.fill(session.regions, session.state.verdict_of)
-        if session.current is not None:
-            self.table.select(session.current.id)
+        self.table.forget_sorting()
+        session.order = list(ORDERS)[index]
+        self._relist()
 
     # -- drawing and bookkeeping --
 
@@ -344,13 +451,21 @@ class ReviewPanel:
             problem = obstacle(nodes) or ("" if self.reviewer.strip() else _("Enter your name to begin."))
             if nodes is not None and not problem:
                 try:
-                    earlier = decided_so_far(nodes, self.reviewer, settings_folder())
+                    earlier = earlier_state(nodes, self.reviewer, settings_folder())
                 except SegWithUError:  # reported when the review is opened
                     earlier = None
+        if self._ticked == ():
+            problem = problem or _("Tick the structures to be measured in the table above.")
         ui.startReviewButton.text = _("Start review")
         if earlier is not None:
-            resume = _("Resume the review ({decided} of {regions} regions)")
-            ui.startReviewButton.text = resume.format(decided=earlier[0], regions=earlier[1])
+            resume, progress = _("Resume the review ({decided} of {regions} regions)"), earlier.progress()
+            ui.startReviewButton.text = resume.format(decided=progress.decided, regions=progress.regions)
+        if nodes is not None:
+            state = self.session.state if self.session is not None else earlier
+            asked = asked_structures(nodes.case.raw) if state is None else state.asked
+            self.on_question(asked if self._ticked is None else self._ticked)
+        # The list has the free height.
+        ui.reviewButton.parent().layout().setStretchFactor(ui.reviewButton, int(is_open))
         ui.reviewButton.visible = nodes is not None
         ui.startReviewButton.enabled = not is_open and not problem
         ui.endReviewButton.visible = ui.reviewFrame.visible = is_open
@@ -363,26 +478,30 @@ class ReviewPanel:
         session = self.session
         if session is None:
             return
-        lines = [session.state.progress().text, session.trouble, closing_text(session)]
+        name, is_asked = session.structure, session.structure in session.state.asked
+        lines = [session.state.progress().text, session.trouble]
+        if session.core.is_done:
+            lines.append(_("The review is finished."))
+        else:
+            lines[0] += _("; about {minutes:.0f} min left").format(minutes=max(session.core.minutes_left, 1))
+        if is_asked and name not in session.state.finished and session.next_undecided(name) is None:
+            lines.append(_("Look through {structure} and finish it.").format(structure=name))
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, lines))
-        self.ui.nextButton.enabled = self.ui.acceptRestButton.enabled = not session.is_done
+        self.ui.nextButton.enabled = session.next_undecided() is not None
+        self.ui.acceptRestButton.enabled = bool(session.state.rest().regions)
+        self.ui.finishButton.text = _("Finish {structure}").format(structure=short_name(name))
+        self.ui.finishButton.enabled = is_asked
         self.ui.previousButton.enabled = session.previous() is not None
         self.ui.undoButton.enabled = session.state.next_undo() is not None
-        if session.current is None:
-            return
-        name = session.current.structure
         state = session.state.structure(name)
         verdict = _("no verdict yet") if state.verdict is None else verdict_text(state.verdict)
-        unseen = _(", {n} not looked at").format(n=state.unseen) if state.unseen else ""
-        text = _("{structure}: {verdict} ({decided} of {regions} regions{unseen})")
-        self.ui.structureVerdictLabel.text = text.format(
-            structure=name, verdict=verdict, decided=state.decided, regions=state.regions, unseen=unseen
-        )
+        self.ui.structureVerdictLabel.text = f"{name}: {verdict}"
         self.ui.clearStructureButton.enabled = state.explicit
 
     def _connect(self) -> None:
         ui = self.ui
         self._gui.connect(ui.orderBox, self._order_chosen)
+        ui.regionFilterEdit.connect("textChanged(QString)", guarded(lambda _text: self._relist()))
         ui.reviewButton.connect("contentsCollapsed(bool)", guarded(lambda _collapsed: self._update_visibility()))
         ui.reviewerEdit.connect("textChanged(QString)", guarded(lambda _text: self._draw_setup()))
         ui.reviewerEdit.connect("returnPressed()", guarded(self.start))
@@ -395,10 +514,18 @@ class ReviewPanel:
             previousButton=self.previous,
             nextButton=self.next,
             undoButton=self.undo,
+            finishButton=self.finish,
+            addPlaceButton=self.add_place,
             acceptRestButton=self.accept_rest,
             clearStructureButton=lambda: self.judge_structure(None),
         )
         add_verdict_buttons(ui, self.judge, self.judge_structure)
+
+
+def ticked_before(model: ModelInfo) -> tuple[str, ...]:
+    """Return the structures of a model that the user ticked last; none if nobody has."""
+    names = setting(ASKED_SETTING.format(model=model.name)).split("\n")
+    return tuple(name for name in model.structures if name in names)
 
 
 def settings_folder() -> Path:
@@ -406,22 +533,10 @@ def settings_folder() -> Path:
     return Path(slicer.app.userSettings().fileName()).parent
 
 
-def closing_text(session: ReviewSession) -> str:
-    """Return the message when every region has a verdict; "" before."""
-    if not session.is_done:
-        return ""
-    state = session.state
-    given = [state.verdict_of(region.id) for region in session.regions]
-    unseen = len(state.unseen_ids)
-    but = _(" but for {unseen} that were not looked at ({wrong} of expected error)") if unseen else ""
-    but = but.format(unseen=unseen, wrong=volume_text(state.expected_mm3_of(state.unseen_ids)))
-    return _("All {n} regions are decided{but}: {counts}.").format(n=len(given), but=but, counts=count_text(given))
-
-
 def kept_text(session: ReviewSession) -> str:
     """Return the message after the end: where the review was saved, or why it was not."""
     if session.trouble:
         return session.trouble
     kept = _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)
-    corrected = corrected_cases_text(session.folder, session.nodes.case.model_name) if session.is_done else ""
+    corrected = corrected_cases_text(session.folder, session.nodes.case.model_name) if session.core.is_done else ""
     return "\n".join(filter(None, [kept, corrected]))

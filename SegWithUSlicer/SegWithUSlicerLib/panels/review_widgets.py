@@ -7,6 +7,7 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.case.structures_table import short_name
 from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review.verdicts import GIVEN, Verdict
 
@@ -14,33 +15,51 @@ from ..guarded import guarded
 from ..i18n import _
 from ..review.verdict_texts import numbered_text, translated_verdict, verdict_text
 from ..scene.readout import volume_text
-from .widgets import ROW_PX, GuiConnections, fit_rows, put_cell, set_up_table, updates_disabled
+from .widgets import GuiConnections, put_cell, set_up_table, updates_disabled
 
 _VERDICT, _STRUCTURE, _ERROR = 1, 2, 3
-_LEAST_ROWS, _MOST_ROWS = 3, 4
 
 
 class ReviewTable:
-    """Shows regions in the given order, by rank.
+    """Shows regions in the given order.
 
     Args:
         table: the QTableWidget.
         on_chosen: called with the id of the region that the user chose by mouse or keyboard.
+        on_sorted: called when the user has clicked on a header: `arranged` sorts by its column.
     """
 
-    def __init__(self, table: Any, on_chosen: Callable[[int], None]) -> None:
+    def __init__(self, table: Any, on_chosen: Callable[[int], None], on_sorted: Callable[[], None]) -> None:
         self._table = table
         self._on_chosen = on_chosen
         self._gui = GuiConnections()
         self._ids: list[int] = []
         self._rows: dict[int, int] = {}
         set_up_table(table, ["#", "", _("Structure"), _("Error"), _("Kind")], stretches_last=False)
+        table.horizontalHeader().setSortIndicatorShown(True)
+        self.forget_sorting()
         table.horizontalHeaderItem(_VERDICT).setToolTip(_("The sign of your verdict."))
         table.horizontalHeaderItem(_ERROR).setToolTip(_("The volume in the region that is expected to be wrong."))
-        # The name of the structure has what the short columns leave.
-        table.horizontalHeader().setSectionResizeMode(_STRUCTURE, qt.QHeaderView.Stretch)
+        self._gui.connect_signal(table.horizontalHeader(), "sectionClicked(int)", lambda _column: on_sorted())
         self._gui.connect_signal(table, "currentCellChanged(int,int,int,int)", self._moved)
         self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
+
+    def arranged(self, regions: Sequence[Region], verdict_of: Callable[[int], Verdict | None]) -> list[Region]:
+        """Sort regions by the column whose header the user has clicked, if any."""
+        header = self._table.horizontalHeader()
+        column, falls = header.sortIndicatorSection(), header.sortIndicatorOrder() == qt.Qt.DescendingOrder
+        if column < 0:
+            return list(regions)
+
+        def cells(region: Region) -> tuple[Any, ...]:
+            wrong_mm3 = region.expected_wrong_mm3
+            return region.rank, _sign(verdict_of(region.id)), region.structure, wrong_mm3, KINDS[region.kind]
+
+        return sorted(regions, key=lambda region: cells(region)[column], reverse=falls)
+
+    def forget_sorting(self) -> None:
+        """Go back to the given order."""
+        self._table.horizontalHeader().setSortIndicator(-1, qt.Qt.AscendingOrder)
 
     def fill(self, regions: Sequence[Region], verdict_of: Callable[[int], Verdict | None]) -> None:
         """Show these regions, in this order."""
@@ -55,21 +74,19 @@ class ReviewTable:
                 for column, text in enumerate(_texts(region, verdict_of(region.id))):
                     item = qt.QTableWidgetItem(text)
                     if column == _STRUCTURE:
-                        item.setToolTip(text)
+                        item.setToolTip(region.structure)
                     table.setItem(row, column, item)
             table.resizeColumnsToContents()
-            fit_rows(table, len(regions), _LEAST_ROWS, _MOST_ROWS)
-            # Wrapped lines may make the section too short: the table shrinks, or it would cover the buttons.
-            table.setMinimumHeight(ROW_PX * (_LEAST_ROWS - 1))
 
-    def select(self, region_id: int) -> None:
-        """Mark a region's row and scroll to it; `on_chosen` is not called."""
+    def select(self, region_id: int | None) -> None:
+        """Mark a region's row, if it is listed, and scroll to it; `on_chosen` is not called."""
         with self._gui.updating():
-            self._table.setCurrentCell(self._rows[region_id], 0)
+            self._table.setCurrentCell(-1 if region_id is None else self._rows.get(region_id, -1), 0)
 
     def update(self, region_id: int, verdict: Verdict | None) -> None:
-        """Show another verdict."""
-        put_cell(self._table, self._rows[region_id], _VERDICT, _sign(verdict), verdict_text(verdict))
+        """Show another verdict, if the region is listed."""
+        if region_id in self._rows:
+            put_cell(self._table, self._rows[region_id], _VERDICT, _sign(verdict), verdict_text(verdict))
 
     def focus(self) -> None:
         """Give the list the keyboard."""
@@ -86,13 +103,19 @@ class ReviewTable:
 
 def _texts(region: Region, verdict: Verdict | None) -> tuple[str, ...]:
     wrong = volume_text(region.expected_wrong_mm3)
-    return str(region.rank), _sign(verdict), region.structure, wrong, KINDS[region.kind]
+    return str(region.rank), _sign(verdict), short_name(region.structure), wrong, KINDS[region.kind]
+
+
+def found_by(region: Region, comment: str, words: str) -> bool:
+    """Check whether all these words occur in the structure, the kind or the comment of a region."""
+    text = f"{region.structure} {short_name(region.structure)} {KINDS[region.kind]} {comment}".lower()
+    return all(word in text for word in words.lower().split())
 
 
 ORDERS = {
+    "structure": _("Structure by structure"),
     "expected wrong volume": _("Largest expected error first"),
     "peak": _("Highest error probability first"),
-    "structure": _("Structure by structure"),
     "position": _("From head to foot"),
 }
 """The names of `review.region.ORDERS`."""
@@ -102,6 +125,8 @@ KINDS = {
     Kind.MISSED: _("missed part"),
     Kind.EXTRA: _("extra part"),
     Kind.CONFUSION: _("confusion"),
+    Kind.BLIND: _("blind sample"),
+    Kind.ADDED: _("added place"),
 }
 
 
@@ -135,7 +160,7 @@ def _added(ui: Any, name: str, text: str, tip: str, act: Callable[[], None]) -> 
     return button
 
 
-NEXT, PREVIOUS = "N", "Shift+N"
+NEXT, PREVIOUS, FINISH, ADD_PLACE = "N", "Shift+N", "Ctrl+Alt+F", "Ctrl+Alt+A"
 UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl+Alt+N"
 """Free in Slicer and in Segment Editor (slicer.md 10.11). Where Ctrl+Alt types letters (AltGr), typing comes first."""
 
@@ -143,12 +168,15 @@ UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl
 def keys_text() -> str:
     """Return the line about the keys."""
     return _(
-        "Keys: {next} next undecided, {previous} previous; {verdicts}; "
-        "{undo} undo, {edit} edit, {comment} comment; {case} next open case. They rest while you type."
+        "Keys: {next} next undecided, {previous} previous; {verdicts}; {finish} finish the structure; "
+        "{place} add a place, {undo} undo, {edit} edit, {comment} comment; {case} next open case. "
+        "They rest while you type."
     ).format(
         next=key_text(NEXT),
         previous=key_text(PREVIOUS),
         verdicts=numbered_text(key_text(GIVEN[0].key)),
+        finish=key_text(FINISH),
+        place=key_text(ADD_PLACE),
         undo=key_text(UNDO),
         edit=key_text(EDIT),
         comment=key_text(COMMENT),
@@ -167,6 +195,8 @@ def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
         NEXT: panel.next,
         PREVIOUS: panel.previous,
         **{verdict.key: partial(panel.judge, verdict) for verdict in GIVEN},
+        FINISH: panel.finish,
+        ADD_PLACE: panel.add_place,
         UNDO: panel.undo,
         EDIT: panel.edit.toggle,
         COMMENT: panel.write_comment,

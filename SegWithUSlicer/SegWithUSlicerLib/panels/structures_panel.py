@@ -1,25 +1,26 @@
-"""The table of structures of the shown run; a click centres a structure."""
+"""The table of structures of the shown run: ticks say which are measured, a click goes to one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import qt
 
 from SegWithUCore.case.case_file import CaseDescription, Structure
-from SegWithUCore.case.structures_table import table_entries
+from SegWithUCore.case.structures_table import short_name, table_entries
 from SegWithUCore.report.tables import expected_cell, volume_cell
 from SegWithUCore.review.flags import Rule
 
-from ..guarded import guarded
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, expected_text, typeset, volume_text
 from ..scene.slice_views import show_in_3d, show_structure
 from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
 
-_WIDEST_PX = (200, 97, 95)
-"""Of the first columns: all three are visible in a panel of 420 px. If the first is narrower, names that differ in the
-middle (cerebral, cerebellar) look the same."""
+_WIDEST_PX = (200, 110, 95)
+"""Of the first columns: names are whole, and the flag is visible in a panel of 360 px."""
+_FOLLOW = ("volume_mm3", "expected_wrong_mm3")
+"""What follows an edit."""
 _MOST_ROWS = 8
 RULES = {
     Rule.WRONG_SHARE: _("much is wrong"),
@@ -36,12 +37,20 @@ class StructuresPanel:
 
     Args:
         ui: the widgets of the .ui file.
+
+    Attributes:
+        on_ticked: called with the names of the ticked structures when the user has changed them.
+        on_structure: called with the name of the structure that was clicked; False if nothing was done.
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
+        self.on_ticked: Callable[[Sequence[str]], None] = lambda names: None
+        self.on_structure: Callable[[str], bool] = lambda name: False
         self._nodes: CaseNodes | None = None
-        self._values: list[int] = []
+        self._structures: Sequence[Structure] = ()
+        self._figures: Mapping[str, Mapping[str, Any]] = {}
+        self._was_tick = False
         self._gui = GuiConnections()
         titles = [_("Structure"), _("Flag"), _("Pred. Dice"), _("Volume"), _("Expected"), _("Likely wrong")]
         table = ui.structuresTable
@@ -52,45 +61,90 @@ class StructuresPanel:
                 "expert's drawing that the model expects. "
                 "Volume: of the segmentation. Expected: the volume that the calibrated model expects; its tool tip "
                 "has the interval of the true volume, and how often that held. Likely wrong: the expected volume of "
-                "errors. A click shows the structure and centres it. Totals and asymmetries follow the structures; "
+                "errors. Ticks: the structures to be measured and reviewed; a click on the header ticks all or none. "
+                "A click on a name shows the structure and centres it. Totals and asymmetries follow the structures; "
                 "L - R is left minus right volume, in percent of their mean."
             )
         )
-        table.connect("cellClicked(int,int)", guarded(self._clicked))
+        self._gui.connect_signal(table, "cellPressed(int,int)", self._pressed)
+        self._gui.connect_signal(table, "itemChanged(QTableWidgetItem*)", self._ticked)
+        self._gui.connect_signal(table, "cellClicked(int,int)", self._clicked)
+        self._gui.connect_signal(table.horizontalHeader(), "sectionClicked(int)", self._tick_all)
         self._gui.connect(ui.show3DBox, self._show_in_3d, self._is_in_3d)
         self.show(None)
 
     def show(self, nodes: CaseNodes | None) -> None:
         """Show the structures of a run, or none."""
         self._nodes = nodes
-        structures = nodes.case.structures if nodes is not None else ()
-        refused = nodes is not None and was_refused(nodes.case)
-        self._values = [structure.value for structure in structures]
-        entries = table_entries(nodes.case.raw) if nodes is not None else []
-        table = self.ui.structuresTable
-        table.setRowCount(0)  # or totals get the colours that structures of another case had in their rows
+        self._structures = nodes.case.structures if nodes is not None else ()
+        self.show_figures({})
+        self._gui.refresh()
+
+    def tick(self, names: Collection[str]) -> None:
+        """Tick the structures of these names, and no others."""
+        with self._gui.updating():
+            for row, structure in enumerate(self._structures):
+                ticked = qt.Qt.Checked if structure.name in names else qt.Qt.Unchecked
+                self.ui.structuresTable.item(row, 0).setCheckState(ticked)
+
+    def show_figures(self, figures: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show figures after a reviewer's work; of structures that are not named, the model's are shown again.
+
+        Args:
+            figures: by name of the structure; `volume_mm3`, `expected_wrong_mm3`, and `read_by`, who has finished it.
+        """
+        self._figures = figures
+        entries = table_entries(self._nodes.case.raw) if self._nodes is not None else []
+        with self._gui.updating():
+            self._fill(entries, self._nodes is not None and was_refused(self._nodes.case))
+        fit_columns(self.ui.structuresTable, _WIDEST_PX)
+        fit_rows(self.ui.structuresTable, len(entries), 1, _MOST_ROWS)
+
+    def _fill(self, entries: Sequence[Mapping[str, Any]], refused: bool) -> None:
+        table, structures = self.ui.structuresTable, self._structures
         table.setRowCount(len(entries))
         for row, structure in enumerate(structures):
-            texts = _texts(structure, refused)
+            texts = _texts(structure, refused, self._figures.get(structure.name, {}))
             # Names may be cut off, and flags are abbreviated.
-            tips = {0: texts[0], 1: "\n".join(map(typeset, structure.flags)) or texts[1]}
+            tips = {0: structure.name, 1: "\n".join(map(typeset, structure.flags)) or texts[1]}
             tips |= {} if refused else {4: _interval_text(entries[row])}
             for column, text in enumerate(texts):
                 item = put_cell(table, row, column, text, tips.get(column, ""))
                 if column == 0:
                     item.setIcon(_swatch(structure.color))
+                    item.setCheckState(item.checkState())  # a tick, which the width has room for
         for row, entry in enumerate(entries[len(structures) :], len(structures)):
             tips = {0: entry["name"], 4: _interval_text(entry)}
             for column, text in enumerate(_whole_texts(entry)):
                 put_cell(table, row, column, text, tips.get(column, ""))
-        fit_columns(table, _WIDEST_PX)
-        fit_rows(table, len(entries), 1, _MOST_ROWS)
-        self._gui.refresh()
+            # A structure of another case may have had its tick and its colour in this row.
+            table.item(row, 0).setData(qt.Qt.CheckStateRole, None)
+            table.item(row, 0).setIcon(qt.QIcon())
+
+    def _pressed(self, _row: int, _column: int) -> None:
+        self._was_tick = False
+
+    def _ticked(self, _item: Any) -> None:
+        self._was_tick = True
+        self.on_ticked(self._ticked_names())
+
+    def _ticked_names(self) -> list[str]:
+        first = [self.ui.structuresTable.item(row, 0) for row in range(len(self._structures))]
+        ticked = zip(self._structures, first, strict=True)
+        return [structure.name for structure, item in ticked if item.checkState() == qt.Qt.Checked]
+
+    def _tick_all(self, column: int) -> None:
+        if column == 0 and self._structures:
+            names = [structure.name for structure in self._structures]
+            self.tick([] if self._ticked_names() == names else names)
+            self.on_ticked(self._ticked_names())
 
     def _clicked(self, row: int, _column: int) -> None:
         segmentation = self._nodes.segmentation if self._nodes is not None else None
-        if segmentation is not None and row < len(self._values):
-            show_structure(segmentation, self._values[row])
+        if self._was_tick or segmentation is None or row >= len(self._structures):
+            return
+        if not self.on_structure(self._structures[row].name):
+            show_structure(segmentation, self._structures[row].value)
 
     def _show_in_3d(self, checked: bool) -> None:
         segmentation = self._nodes.segmentation if self._nodes is not None else None
@@ -111,13 +165,16 @@ def was_refused(case: CaseDescription) -> bool:
     return any(warning.get("severity") == "refused" for warning in warnings)
 
 
-def _texts(structure: Structure, refused: bool) -> list[str]:
-    name, volume = structure.name, volume_text(structure.volume_mm3)
+def _texts(structure: Structure, refused: bool, figures: Mapping[str, Any]) -> list[str]:
+    structure = replace(structure, **{name: figures[name] for name in _FOLLOW if name in figures})
+    name, volume = short_name(structure.name), volume_text(structure.volume_mm3)
     if refused:
         unknown = _("not assessed")
         return [name, _("far from the training cases"), unknown, volume, unknown, unknown]
     expected, wrong = volume_text(structure.expected_volume_mm3), volume_text(structure.expected_wrong_mm3)
-    return [name, flag_text(structure) or "-", dice_text(structure), volume, expected, wrong]
+    reader = figures.get("read_by")
+    flag = _("read by {name}").format(name=reader) if reader else flag_text(structure) or "-"
+    return [name, flag, dice_text(structure), volume, expected, wrong]
 
 
 def _whole_texts(entry: Mapping[str, Any]) -> list[str]:

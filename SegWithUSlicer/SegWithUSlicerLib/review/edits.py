@@ -6,7 +6,7 @@ merges the segments itself, as in its own export: where they overlap, the one fu
 that are no structure of the case, because the reviewer added them, are not read.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import slicer
@@ -131,6 +131,21 @@ _EDIT_EVENTS = (
     slicer.vtkSegmentation.SegmentsOrderModified,
     slicer.vtkMRMLSegmentationNode.SegmentationChangedEvent,
 )
+
+
+def structure_at(nodes: CaseNodes, ras_mm: Sequence[float]) -> str:
+    """Return the name of the structure that is drawn at a point of the image's own space; "" for none.
+
+    Raises:
+        InputError: it lies outside of the image.
+    """
+    shape, matrix = grid_of(nodes)
+    matrix.Invert()
+    place = [round(part) for part in matrix.MultiplyPoint([*ras_mm, 1.0])[2::-1]]
+    if not all(0 <= at < size for at, size in zip(place, shape, strict=True)):
+        raise InputError(_("The slices meet outside of {run}: move them to the place.").format(run=nodes.label))
+    (value,) = read_labels(nodes, tuple(slice(at, at + 1) for at in place)).ravel()
+    return next((structure.name for structure in nodes.case.structures if structure.value == value), "")
 
 
 def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:

@@ -9,6 +9,7 @@ from SegWithUCore.review.log import AuditLog, now_utc
 from SegWithUCore.review.log_format import Edited, read_lines
 from SegWithUCore.review.reviewer import log_path
 from SegWithUCore.review.session import ReviewedCase, Session, newest_lines
+from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
@@ -78,8 +79,8 @@ def reviewed_case(nodes: CaseNodes) -> ReviewedCase:
     return ReviewedCase(nodes.case.raw, regions_of(nodes), regions_hash(nodes))
 
 
-def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, int] | None:
-    """Return how many regions of how many this reviewer has decided in an earlier session; None if there was none.
+def earlier_state(nodes: CaseNodes, reviewer: str, root: Path) -> ReviewState | None:
+    """Return what this reviewer has done in an earlier session; None if there was none.
 
     Args:
         root: the folder of Slicer's user settings.
@@ -91,9 +92,7 @@ def decided_so_far(nodes: CaseNodes, reviewer: str, root: Path) -> tuple[int, in
     lines = newest_lines(path, case.regions_sha256, store.kept_log(nodes, path.name))
     if lines is None:
         return None
-    log = AuditLog.in_memory(path, reviewer, lines)
-    progress = Session(case, log).state.progress()
-    return progress.decided, progress.regions
+    return Session(case, AuditLog.in_memory(path, reviewer, lines)).state
 
 
 def _take_segmentation(nodes: CaseNodes, folder: Path, log_name: str, scene_is_newest: bool) -> list[str]:

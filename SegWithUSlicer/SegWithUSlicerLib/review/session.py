@@ -3,12 +3,12 @@
 Every act becomes a line of the log before it holds; the scene gets a copy of the log, views follow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from time import monotonic as system_monotonic
 
-from SegWithUCore.regions.region import Region
+from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review import log_format
 from SegWithUCore.review.log import now_utc
 from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
@@ -20,9 +20,12 @@ from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
-from .edits import EditWatch, edited_event
+from .edits import EditWatch, edited_event, structure_at
 from .opening import open_review
 from .store import has_unkept_edits, save_reviewed
+
+LONGEST_PAUSE_S = 60.0
+"""After the last input: whoever does nothing for longer does not look any more."""
 
 
 class ReviewSession:
@@ -36,8 +39,13 @@ class ReviewSession:
         clock, monotonic: return the time, and seconds from any point in time.
 
     Attributes:
-        regions: of the question, in the chosen order; `relist` makes them again.
-        current: the region that is shown; None before the first.
+        order: the way to go through the regions, one of `regions.region.ORDERS`.
+        regions: of the question, in this order and arranged; `relist` makes them again.
+        ids: theirs.
+        arrange: sorts and filters them; by default they stay as they are.
+        core: the review itself.
+        current: the region that is shown; None before the first, and where only a structure is.
+        structure: name of the structure at hand: that of the region, or one without an open region.
         folder: of the review's files.
         resumed_at: id of the region where an earlier session stopped; None for a new review.
         notes: what the reviewer should know about how the review was found.
@@ -59,9 +67,12 @@ class ReviewSession:
     ) -> None:
         self.nodes = nodes
         self.current: Region | None = None
-        self._review, self.notes = open_review(nodes, reviewer, root, order, clock)
-        log, self.resumed_at, self.order = self._review.log, self._review.resumed_at, order
+        self.structure = ""
+        self.arrange: Callable[[list[Region]], list[Region]] = list
+        self.core, self.notes = open_review(nodes, reviewer, root, order, clock)
+        log, self.resumed_at, self.order = self.core.log, self.core.resumed_at, order
         self.folder = log.path.parent
+        self.ids: list[int] = []
         self.relist()
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
@@ -72,49 +83,57 @@ class ReviewSession:
         self._timer = ViewTimer(monotonic)
         self._highlight = RegionHighlight(nodes)
         self._is_visible = True
+        self._last_input: object | None = None
 
     # -- what is shown --
 
     @property
     def state(self) -> ReviewState:
         """The state of the review after all events."""
-        return self._review.state
+        return self.core.state
 
     @property
     def trouble(self) -> str:
         """Why the disk does not hold everything; "" if it does."""
-        return self._review.trouble or self._edit_trouble
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all asked structures are finished, and the blind sample is judged."""
-        return self._review.is_done
+        return self.core.trouble or self._edit_trouble
 
     def show(self, region_id: int) -> None:
         """Show a region: views, highlight, clock."""
-        region = self.regions[self._index_of[region_id]]
-        self._leave_current()
-        self.current = region
+        region = self.regions[self.ids.index(region_id)]
+        self._take_up(region, self.subject(region))
         focus_on(self.nodes, region)
-        self._mark()
-        self._timer.take()  # seconds that nobody took are lost
 
-    def first(self) -> int:
-        """Return the ID of the first region."""
-        return self._ids[0]
+    def show_structure(self, name: str) -> None:
+        """Leave the region for a structure that has no open one."""
+        self._take_up(None, name)
 
-    def next_undecided(self) -> int | None:
-        """Return the ID of the next region without a verdict; None if all have one."""
-        return self.state.next_undecided(self._ids, self.current.id if self.current is not None else None)
+    def subject(self, region: Region) -> str:
+        """Return the asked structure that a region is about."""
+        asked = (region.structure, *self.state.asked)
+        return next((name for name in asked if name in self.state.asked and region.is_about([name])), region.structure)
+
+    def next_undecided(self, structure: str = "") -> int | None:
+        """Return the ID of the next open region, of all or of a structure; None if there is none."""
+        order = [region.id for region in self.regions if not structure or self.subject(region) == structure]
+        return self.state.next_undecided(order, self.current.id if self.current is not None else None)
+
+    def following(self) -> int | None:
+        """Return the ID of the region to go to after a verdict.
+
+        None at the end of a structure, which is to be finished first. Other orders, and the blind sample, go on.
+        """
+        by_structure = self.order == FIRST_ORDER and self.structure not in self.state.finished
+        return self.next_undecided(self.structure if by_structure else "")
+
+    def unfinished(self) -> str | None:
+        """Return the name of the next asked structure that is not finished; None if all are."""
+        asked = self.state.asked
+        start = asked.index(self.structure) + 1 if self.structure in asked else 0
+        return next((name for name in asked[start:] + asked[:start] if name not in self.state.finished), None)
 
     def previous(self) -> int | None:
         """Return the ID of the region before the current one; None at the start."""
-        return self.state.previous(self._ids, self.current.id) if self.current is not None else None
-
-    def set_order(self, order: str) -> None:
-        """Go through the regions in another of `review.region.ORDERS`."""
-        self.order = order
-        self.relist()
+        return self.state.previous(self.ids, self.current.id) if self.current is not None else None
 
     def set_visible(self, visible: bool) -> None:
         """Follow the panel's visibility.
@@ -122,11 +141,23 @@ class ReviewSession:
         Only while it is visible time counts and the region is marked; when it is hidden, edits are written.
         """
         self._is_visible = visible
-        self._timer.set_visible(visible)
+        self._timer.set_running(visible)
         self._mark()
         if not visible:
             self.check_for_edits()
             self._save_edits()
+
+    def notice(self, user_input: object | None) -> None:
+        """Count time only while somebody is there.
+
+        Args:
+            user_input: differs from that of the call before if the user has done something; None if Slicer's window
+                is not active.
+        """
+        self._timer.set_running(self._is_visible and user_input is not None)
+        if user_input != self._last_input:
+            self._timer.note_input()
+        self._last_input = user_input
 
     # -- verdicts, comments, edits --
 
@@ -135,20 +166,18 @@ class ReviewSession:
         if self.current is None:
             return
         self.check_for_edits()
-        self._review.append(log_format.VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
+        self.core.append(log_format.VerdictGiven(self.current.id, verdict, comment, round(self._timer.take(), 1)))
         self._save_edits()
 
     def comment(self, text: str) -> None:
         """Add a comment to the current region."""
         if self.current is not None and text != self.state.comment_of(self.current.id):
-            self._review.append(log_format.Commented(self.current.id, text))
+            self.core.append(log_format.Commented(self.current.id, text))
 
     def accept_rest(self) -> log_format.RestAccepted | None:
         """Take all regions without a verdict as they are, in one line of the log; None if every region has one."""
-        if self.is_done:
-            return None
         self.check_for_edits()
-        fact = self._review.accept_rest()
+        fact = self.core.accept_rest()
         self._save_edits()
         return fact
 
@@ -158,11 +187,34 @@ class ReviewSession:
         Returns:
             The event that undoes it; None if there is nothing to undo.
         """
-        return self._review.undo()
+        undone = self.core.undo()
+        if self.current is not None and self.current.id >= self.state.next_place():
+            self.current = None  # an added place, which is gone
+        return undone
+
+    def finish(self) -> None:
+        """Take the structure at hand, which was looked through, as right."""
+        self.check_for_edits()
+        self.core.finish(self.structure)
+        self._save_edits()
+
+    def add_place(self, world_ras_mm: Sequence[float]) -> int:
+        """Add a place that the reviewer has found, and return the ID of its region.
+
+        It is about the structure that is drawn there, if that is asked, else about the one at hand.
+
+        Raises:
+            InputError: it lies outside of the image.
+        """
+        own, asked, reference = [0.0] * 3, self.state.asked, self.nodes.reference
+        assert reference is not None
+        reference.TransformPointFromWorld(list(world_ras_mm), own)
+        names = (structure_at(self.nodes, own), self.structure, *asked)
+        return self.core.add_place(next(name for name in names if name in asked), (own[0], own[1], own[2]))
 
     def judge_structure(self, name: str, verdict: Verdict | None) -> None:
         """Give a whole structure a verdict; None removes it, so that the verdicts of its regions count."""
-        self._review.append(log_format.StructureJudged(name, verdict, ""))
+        self.core.append(log_format.StructureJudged(name, verdict, ""))
 
     def check_for_edits(self) -> bool:
         """Notice edits and log them; False if nothing has changed."""
@@ -173,14 +225,14 @@ class ReviewSession:
         if changed:
             self._is_unsaved = True
             region = self.current.id if self.current is not None else None
-            self._review.append(edited_event(nodes, changed, self._watch.box, region))
+            self.core.append(edited_event(nodes, changed, self._watch.box, region))
         return bool(changed)
 
     def _save_edits(self) -> None:
         """Write the edits that no file holds yet. A failure is reported as `trouble`, and the next call tries again."""
         if self._is_unsaved and self.nodes.segmentation is not None:
             try:
-                save_reviewed(self.nodes, self.folder, self._review.log.path.name)
+                save_reviewed(self.nodes, self.folder, self.core.log.path.name)
                 self._is_unsaved, self._edit_trouble = False, ""
             except OutputError as error:
                 self._edit_trouble = str(error)
@@ -189,7 +241,7 @@ class ReviewSession:
         """Write edits and log lines that are not on disk yet; a failure is reported as `trouble`."""
         self.check_for_edits()
         self._save_edits()
-        self._review.flush()
+        self.core.flush()
 
     def close(self) -> None:
         """End the session: everything on disk, highlight and observers gone."""
@@ -201,20 +253,34 @@ class ReviewSession:
 
     def _close_log(self) -> None:
         try:
-            self._review.close()
+            self.core.close()
         except OutputError:  # reported as `trouble`; the scene has the lines
-            self._review.append(log_format.Closed())
-            self._review.log.abandon()
+            self.core.append(log_format.Closed())
+            self.core.log.abandon()
 
-    def relist(self) -> None:
-        """List the regions of the question again, after it, or what is finished or added, has changed."""
-        self.regions: list[Region] = self._review.listed(self.order)
-        self._ids = [region.id for region in self.regions]
-        self._index_of = {identifier: index for index, identifier in enumerate(self._ids)}
+    def relist(self) -> bool:
+        """List the regions of the question again, after it, or what is finished or added, has changed.
+
+        Returns:
+            Whether the list is another one.
+        """
+        listed, before, asked = self.core.listed(self.order), self.ids, self.state.asked
+        if self.order == FIRST_ORDER:  # as the table of structures has them, left and right next to each other
+            listed.sort(key=lambda region: (region.kind is Kind.BLIND, asked.index(self.subject(region))))
+        self.regions = self.arrange(listed)
+        self.ids = [region.id for region in self.regions]
+        return self.ids != before
+
+    def _take_up(self, region: Region | None, structure: str) -> None:
+        self._leave_current()
+        self.current, self.structure = region, structure
+        self._mark()
+        self._timer.take()  # seconds that nobody took are lost
 
     def _mark(self) -> None:
-        if self.current is not None and self._is_visible:
-            self._highlight.show(self.current.id)
+        region = self.current if self._is_visible else None
+        if region is not None and region.kind is not Kind.ADDED:  # which has no voxels
+            self._highlight.show(region.id)
         else:
             self._highlight.hide()
 
@@ -223,11 +289,11 @@ class ReviewSession:
             return
         seconds = self._timer.take()
         if seconds >= SHORTEST_LOOK_S:
-            self._review.append(log_format.RegionViewed(self.current.id, round(seconds, 1)))
+            self.core.append(log_format.RegionViewed(self.current.id, round(seconds, 1)))
 
 
 class ViewTimer:
-    """Counts the seconds that the current region was visible.
+    """Counts the seconds that the current region was looked at: at most `LONGEST_PAUSE_S` after the last input.
 
     Args:
         monotonic: seconds from any point in time, never going back.
@@ -237,17 +303,25 @@ class ViewTimer:
         self._monotonic = monotonic
         self._seconds = 0.0
         self._seen_since: float | None = monotonic()
-        """None while the panel is hidden."""
+        """None while the panel is hidden, or another program has the screen."""
+        self._input_at = self._seen_since
 
     def take(self) -> float:
-        """Return the seconds since the last call, without hidden time."""
-        self.set_visible(self._seen_since is not None)
+        """Return the seconds since the last call, without pauses."""
+        self.note_input()
         seconds, self._seconds = self._seconds, 0.0
         return seconds
 
-    def set_visible(self, visible: bool) -> None:
-        """Follow the panel's visibility."""
+    def note_input(self) -> None:
+        """Go on counting: the user has done something."""
+        self.set_running(self._seen_since is not None)
+        self._input_at = self._monotonic()
+
+    def set_running(self, running: bool) -> None:
+        """Count from now on, or pause."""
         now = self._monotonic()
-        if self._seen_since is not None:
-            self._seconds += max(0.0, now - self._seen_since)
-        self._seen_since = now if visible else None
+        if self._seen_since is None:
+            self._input_at = now  # whoever comes back looks again
+        else:
+            self._seconds += max(0.0, min(now, self._input_at + LONGEST_PAUSE_S) - self._seen_since)
+        self._seen_since = now if running else None

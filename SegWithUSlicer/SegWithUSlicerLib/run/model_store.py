@@ -33,6 +33,7 @@ class ModelInfo:
         warnings: which structures it does not draw, or too poorly to be used.
         knows_images: how its training images looked in the first channel, so that an image can be compared with them.
         places_boxes: it finds its structures in a whole head.
+        structures: names of what it draws.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ModelInfo:
     version: str = ""
     warnings: tuple[str, ...] = ()
     places_boxes: bool = False
+    structures: tuple[str, ...] = ()
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -96,6 +98,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             knows_images=bool(((bundle.ood_reference or {}).get("channels") or {}).get(str(bundle.input.channels[0]))),
             warnings=tuple(model_warnings(bundle)),
             places_boxes=bundle.placement is not None,
+            structures=tuple(str(label.name) for label in bundle.labels if label.value != 0),
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None

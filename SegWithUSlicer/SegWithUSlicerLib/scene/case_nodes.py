@@ -163,11 +163,12 @@ def find_cases(
 def find_replaceable(
     scene: "slicer.vtkMRMLScene", inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"], case: CaseDescription
 ) -> CaseNodes | None:
-    """Find the newest run of the same inputs, model and place, if its result was neither edited nor judged since."""
+    """Find the newest run of the same inputs, model, place and mask, if it was neither edited nor reviewed since."""
     same = [
         nodes
         for nodes in (find_cases(scene, inputs[0]) if inputs else [])
         if nodes.inputs == list(inputs) and nodes.model_name == case.model_name and _same_place(nodes.case, case)
+        if nodes.case.raw.get("judged") == case.raw.get("judged")
     ]
     if not same or (same[-1].segmentation is not None and was_touched(same[-1].segmentation)):
         return None

@@ -226,6 +226,15 @@ def jump_to(point_ras: Sequence[float], scene: "slicer.vtkMRMLScene | None" = No
         crosshair.SetCrosshairRAS(r, a, s)
 
 
+def crosshair() -> tuple[float, float, float] | None:
+    """Return where the crosshair is, in world RAS mm; None if it was never set."""
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    if node is None:
+        return None
+    position = tuple(float(part) for part in node.GetCrosshairRAS())
+    return None if position == (0.0, 0.0, 0.0) else (position[0], position[1], position[2])
+
+
 def shown_volumes(scene: "slicer.vtkMRMLScene | None" = None) -> tuple[set[str], set[str]]:
     """Return the IDs of the volumes in the background and in the foreground of some view."""
     views = nodes_of(scene or slicer.mrmlScene, "vtkMRMLSliceCompositeNode")

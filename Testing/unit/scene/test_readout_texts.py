@@ -1,6 +1,8 @@
 """Figures of a structure as the user reads them; needs no Slicer."""
 
 from SegWithUCore.case.case_file import Structure, parse_description
+from SegWithUCore.case.structures_table import short_name
+from SegWithUCore.models.installed import resolve_model
 from SegWithUSlicerLib.scene.readout import dice_text, expected_text
 
 PLAIN = {"value": 1, "name": "anterior", "color": (1, 2, 3)}
@@ -20,3 +22,12 @@ def test_numbers_of_a_case_file_are_read() -> None:
     (structure,) = parse_description(raw).structures
     assert (structure.expected_interval_mm3, structure.calibration_cases) == ((2010.0, 2350.0), 27)
     assert dice_text(structure) == "not informative"
+
+
+def test_short_names_stay_apart() -> None:
+    names = [label.name for label in resolve_model("brain").labels]
+    short = {name: short_name(name) for name in names}
+    assert len(set(short.values())) == len(names)
+    assert short["left hippocampus"] == "L hippocampus"
+    assert short["right cerebral white matter"] == "R cerebral WM"
+    assert short["brainstem"] == "brainstem"
