@@ -22,8 +22,8 @@ from ..io.roi import whole_grid
 from ..io.volume import check_file, whole_labels
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError, OutputError
+from .edited_figures import removed_regions
 from .log_format import Edited
-from .reviewed_case import removed_regions
 from .reviewer import log_path, version_path
 from .session import ReviewedCase, Session
 

@@ -114,9 +114,9 @@ class OpenReview:
         }
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """Return `volume_mm3`, `expected_wrong_mm3`, `read_by`, `edited` after the reviewer's work, by name of the structure.
+        """Return what the reviewer's work has changed in the figures of structures, by their name.
 
-        Of those that are not named, the model's hold; none are without any work, or if they cannot be measured.
+        `volume_mm3`, `expected_wrong_mm3`, `read_by` and `edited`; nothing if they cannot be measured.
         """
         session, folder, case = self.session, self.case.volumes.folder, self.case.raw
         review = Review(session.log.path, session.log.reviewer, tuple(session.log.events), session.state)

@@ -54,7 +54,7 @@ class ModulePanel:
         self.structures = StructuresPanel(ui)
         self.review = ReviewPanel(ui)
         self.structures.on_ticked, self.structures.on_structure = self.review.ask, self.review.go_to_structure
-        self.review.on_question = self.structures.tick
+        self.review.on_question, self.review.on_figures = self.structures.tick, self.structures.show_figures
         self.cases = CasesPanel(ui, self)
         self.models = ModelsPanel(ui, self._models_changed)
         self._row_changed, self.review.on_review_changed = self.review.on_review_changed, self._review_changed

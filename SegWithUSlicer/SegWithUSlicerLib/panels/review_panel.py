@@ -1,6 +1,6 @@
 """The section "Selective review", from the reviewer's name to the last verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -56,6 +56,7 @@ class ReviewPanel:
         on_review_changed: called when the review began, ended, or a verdict was given or taken back.
         on_next_case: called when the reviewer wants the next open case of a list.
         on_question: called with the names of the structures to be ticked.
+        on_figures: called with the figures of the structures after the reviewer's work, by name.
     """
 
     def __init__(self, ui: Any) -> None:
@@ -64,6 +65,7 @@ class ReviewPanel:
         self.on_review_changed: Callable[[], None] = lambda: None
         self.on_next_case: Callable[[], None] = lambda: None
         self.on_question: Callable[[Sequence[str]], None] = lambda names: None
+        self.on_figures: Callable[[Mapping[str, Mapping[str, Any]]], None] = lambda figures: None
         self.session: ReviewSession | None = None
         self._ticked: tuple[str, ...] | None = None
         """By the user, for the shown run."""
@@ -166,6 +168,7 @@ class ReviewPanel:
         self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
         self._fold(True)
         self._scroll_later.trigger()
+        self._show_figures()
         self.on_review_changed()
 
     def leave(self) -> str:
@@ -380,8 +383,13 @@ class ReviewPanel:
 
     def _changed(self) -> None:
         self._relist()
+        self._show_figures()
         self._draw_progress()
         self.on_review_changed()
+
+    def _show_figures(self) -> None:
+        if self.session is not None:
+            self.on_figures(self.session.figures())
 
     def _relist(self, always: bool = False) -> None:
         session = self.session
@@ -402,6 +410,8 @@ class ReviewPanel:
     def _check_for_edits(self) -> None:
         if self.session is not None and self.session.check_for_edits():
             self._save_later.trigger()
+            self._relist()
+            self._show_figures()
             self._draw_progress()
 
     def _watch(self) -> None:

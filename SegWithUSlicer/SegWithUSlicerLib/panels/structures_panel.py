@@ -91,7 +91,7 @@ class StructuresPanel:
         """Show figures after a reviewer's work; of structures that are not named, the model's are shown again.
 
         Args:
-            figures: by name of the structure; `volume_mm3`, `expected_wrong_mm3`, and `read_by`, who has finished it.
+            figures: by name of the structure, its entry as in `case.json`, with `edited` or `read_by`.
         """
         self._figures = figures
         entries = table_entries(self._nodes.case.raw) if self._nodes is not None else []
@@ -107,7 +107,7 @@ class StructuresPanel:
             texts = _texts(structure, refused, self._figures.get(structure.name, {}))
             # Names may be cut off, and flags are abbreviated.
             tips = {0: structure.name, 1: "\n".join(map(typeset, structure.flags)) or texts[1]}
-            tips |= {} if refused else {4: _interval_text(entries[row])}
+            tips |= {} if refused or texts[4] == "-" else {4: _interval_text(entries[row])}
             for column, text in enumerate(texts):
                 item = put_cell(table, row, column, text, tips.get(column, ""))
                 if column == 0:
@@ -173,6 +173,7 @@ def _texts(structure: Structure, refused: bool, figures: Mapping[str, Any]) -> l
         return [name, _("far from the training cases"), unknown, volume, unknown, unknown]
     expected, wrong = volume_text(structure.expected_volume_mm3), volume_text(structure.expected_wrong_mm3)
     reader = figures.get("read_by")
+    expected = "-" if reader or figures.get("edited") else expected
     flag = _("read by {name}").format(name=reader) if reader else flag_text(structure) or "-"
     return [name, flag, dice_text(structure), volume, expected, wrong]
 

@@ -6,13 +6,16 @@ merges the segments itself, as in its own export: where they overlap, the one fu
 that are no structure of the case, because the reviewer added them, are not read.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import slicer
 import vtk
 
+from SegWithUCore.review.edited_figures import edited_figures, removed_regions, with_figures
 from SegWithUCore.review.log_format import Edited
+from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
@@ -64,9 +67,14 @@ def edited_event(nodes: CaseNodes, structures: Collection[int], box: Box | None,
     changed = ", ".join(names[value] for value in sorted(structures) if value in names)
     shape, matrix = grid_of(nodes)
     differs = read_labels(nodes, box) != read_labels(nodes, box, original=True)
-    inside = int(np.count_nonzero(region_labels(nodes, shape)[box or ...][differs]))
-    count = int(np.count_nonzero(differs))
-    return Edited(region, changed, inside, count - inside, round(count * abs(matrix.Determinant()), 3))
+    marked = region_labels(nodes, shape)[box or ...]
+    inside, count = int(np.count_nonzero(marked[differs])), int(np.count_nonzero(differs))
+    removed = tuple(removed_regions(_error_probability(nodes)[box or ...], marked, differs))
+    return Edited(region, changed, inside, count - inside, round(count * abs(matrix.Determinant()), 3), removed)
+
+
+def _error_probability(nodes: CaseNodes) -> np.ndarray:
+    return array_of(nodes.maps["error_probability"].GetImageData())
 
 
 class EditWatch:
@@ -84,12 +92,28 @@ class EditWatch:
         self._state: tuple[object, ...] = ()
         self._box: Box | None = None
         self._labels = np.zeros((0, 0, 0), dtype=np.uint8)
+        self._drawn: tuple[Box, np.ndarray, np.ndarray] | None = None
         node = nodes.segmentation
         if node is not None:
             # The node passes on what happens to its vtkSegmentation, also when that was exchanged.
             for event in _EDIT_EVENTS:
                 self._observations.add(node, event, self._edited)
         self.check()
+
+    def figures(self, state: ReviewState, reviewer: str) -> dict[str, Mapping[str, Any]]:
+        """Return the entries of the structures in `case.json`, by name, as they are after the reviewer's work."""
+        nodes, box = self.nodes, self.box
+        if box is None:
+            return {}
+        if self._drawn is None or self._drawn[0] != box:
+            self._drawn = (box, read_labels(nodes, box, original=True), region_labels(nodes, grid_of(nodes)[0])[box])
+        _, drawn, marked = self._drawn
+        values = {str(each["name"]): int(each["value"]) for each in nodes.case.raw["structures"]}
+        finished = [value for name, value in values.items() if name in state.finished]
+        now, q = read_labels(nodes, box), _error_probability(nodes)[box]
+        found = edited_figures(drawn, now, q, drawn, marked, [*values.values()], state.seen_ids, finished)
+        entries = with_figures(nodes.case.raw, found, reviewer)["structures"]
+        return {str(each["name"]): each for each in entries if int(each["value"]) != 0}
 
     @property
     def box(self) -> Box | None:

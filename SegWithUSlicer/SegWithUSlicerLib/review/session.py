@@ -3,10 +3,11 @@
 Every act becomes a line of the log before it holds; the scene gets a copy of the log, views follow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from time import monotonic as system_monotonic
+from typing import Any
 
 from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review import log_format
@@ -227,6 +228,12 @@ class ReviewSession:
             region = self.current.id if self.current is not None else None
             self.core.append(edited_event(nodes, changed, self._watch.box, region))
         return bool(changed)
+
+    def figures(self) -> dict[str, Mapping[str, Any]]:
+        """Return the figures of the structures after the reviewer's work, by name, as in `case.json`."""
+        if self.nodes.hub.GetScene() is None or "error_probability" not in self.nodes.maps:
+            return {}
+        return self._watch.figures(self.state, self.core.log.reviewer)
 
     def _save_edits(self) -> None:
         """Write the edits that no file holds yet. A failure is reported as `trouble`, and the next call tries again."""

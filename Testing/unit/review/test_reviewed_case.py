@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from SegWithUCore.regions.region import UNCERTAIN
-from SegWithUCore.review.reviewed_case import EditedFigures, edited_figures, with_figures
+from SegWithUCore.review.edited_figures import EditedFigures, edited_figures, with_figures
 
 NAMES = {0: "background", 1: "left part", 2: "right part", 3: "other"}
 FITTED = {
