@@ -5,13 +5,16 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from ..case.case_file import asked_structures
 from ..case.pictures import PREVIEW_FILE
+from ..case.region_files import read_regions
 from ..case.structures_table import table_entries
+from ..regions.region import Kind
 from ..report.tables import expected_cell, structures_table
 from .console import table
 
 MAIN_VOLUMES = 4
-"""Volumes that are printed before all else: the model's first totals, or its first structures."""
+"""Volumes that are printed before all else: of the structures that the user named, or else the model's first totals."""
 
 
 def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str:
@@ -22,7 +25,9 @@ def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str
         refused: whether the image is too far from the training cases.
     """
     found, entries = structures_table(case), table_entries(case)
-    shown = [each for each in entries if "of" in each] or [each for each in entries if "value" in each]
+    asked = case["asked"] if case.get("asked_as") else ()
+    shown = [each for each in entries if each["name"] in asked] or [each for each in entries if "of" in each]
+    shown = shown or [each for each in entries if "value" in each]
     text = f"{case['name']}: {case['light']['level']}\n"
     for entry in shown[:MAIN_VOLUMES]:
         behind = ", ".join(filter(None, (expected_cell(entry), entry["held_text"])))
@@ -39,9 +44,11 @@ def next_steps(case: Mapping[str, Any], target: Path) -> str:
     Args:
         case: the content of its `case.json`.
     """
-    found, text, preview = case.get("regions"), "", target / PREVIEW_FILE
-    if found and found["count"]:
-        text = f"{found['count']} regions to review, with {found['expected_wrong_in_regions_mm3']:.0f} mm3 of expected "
-        text += f"error.\n  list    segwithu regions {quote(str(target))}\n"
+    text, preview, asked = "", target / PREVIEW_FILE, asked_structures(case)
+    regions = read_regions(target) if case.get("regions") else ()
+    if listed := [each for each in regions if each.kind is not Kind.BLIND and each.is_about(asked)]:
+        wrong, what = sum(each.expected_wrong_mm3 for each in listed), "structure" if len(asked) == 1 else "structures"
+        text = f"{len(listed)} regions of {len(asked)} {what} to review, with {wrong:.0f} mm³ of expected error."
+        text += f"\n  list    segwithu regions {quote(str(target))}\n"
         text += f"  review  segwithu web {quote(str(target))} --open\n"
     return f"{text}  picture {preview}\n" if preview.is_file() else text

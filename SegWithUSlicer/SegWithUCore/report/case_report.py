@@ -103,7 +103,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         heading=str(case["name"]),
         title=f"{case['name']}: segmentation report",
         status=replace(status, reason=_typeset(status.reason)),
-        lead=[_lead(case, len(left))],
+        lead=[_lead(case, left)],
         flags=[*_flags(case, flags, status.reason), *(("note", note) for note in notes)],
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
@@ -134,14 +134,15 @@ def _in_order_of_need(regions: Sequence[Region], reviews: Sequence[Review]) -> l
     return sorted(regions, key=lambda region: (region.id not in urgent, region.rank))
 
 
-def _lead(case: Mapping[str, Any], regions: int) -> str:
+def _lead(case: Mapping[str, Any], left: Sequence[Region]) -> str:
     task, found = case["model"]["task"], case.get("regions")
     if found is None:
         return f"{task} The model is not calibrated: nothing says how much may be wrong."
-    inside, total = found["expected_wrong_in_regions_mm3"], found["expected_wrong_mm3"]
+    wrong, total = dict(enumerate(found.get("left_mm3") or ())), found["expected_wrong_mm3"]
+    inside = sum(wrong.get(region.id, region.expected_wrong_mm3) for region in left)
     return (
-        f"{task} {regions} regions are to be reviewed; they hold {inside:.0f} of the {total:.0f} "
-        "mm³ that are expected to be wrong."
+        f"{task} {len(left)} regions are to be reviewed; they hold {inside:.0f} of the {total:.0f} "
+        "mm³ that are expected to be wrong in all of the image."
     )
 
 

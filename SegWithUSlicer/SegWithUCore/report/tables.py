@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..case.structures_table import OUTSIDE, table_entries
-from ..regions.region import Region
+from ..regions.region import Kind, Region
 from ..review.flags import informative_dice, structures_of, wrong_share
 from ..review.reviews import Review
 from ..review.verdicts import GIVEN, Verdict
@@ -141,15 +141,25 @@ def hash_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> ReportTable:
-    """Count the verdicts of each reviewer, and what was accepted without a look with its expected wrong volume."""
+    """Count what each reviewer has finished and said, and what was accepted without a look.
+
+    Of the blind sample, it says how many places were found to be wrong: what the list misses.
+    """
     rows = []
     for review in reviews:
         given, state = list(review.verdicts(regions).values()), review.state
         now, wrong = state.progress(), state.expected_mm3_of(state.unseen_ids)
         without_a_look = f"{now.unseen} ({wrong:.0f} mm³)" if now.unseen else "0"
         counts = [str(given.count(verdict)) for verdict in GIVEN]
-        rows.append([review.reviewer, f"{now.decided} of {now.regions}", *counts, without_a_look])
-    return ReportTable(["reviewer", "regions", *(*GIVEN, Verdict.NOT_LOOKED_AT)], rows)
+        finished = f"{now.finished} of {now.structures}"
+        places = [verdict for place in state.blind_sample() if (verdict := state.verdict_of(place.id))]
+        wrong_places = sum(verdict is not Verdict.ACCEPTED for verdict in places)
+        sample = f"{wrong_places} of {len(places)} wrong" if places else "-"
+        added = str(sum(region.kind is Kind.ADDED for region in state.listed()))
+        done = (finished, f"{now.decided} of {now.regions}")
+        rows.append([review.reviewer, *done, *counts, without_a_look, sample, added])
+    titles = ("structures finished", "regions", *GIVEN, Verdict.NOT_LOOKED_AT, "blind sample", "places added")
+    return ReportTable(["reviewer", *titles], rows)
 
 
 def _times(values: Sequence[float]) -> str:
