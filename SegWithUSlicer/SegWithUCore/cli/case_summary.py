@@ -44,8 +44,8 @@ def next_steps(case: Mapping[str, Any], target: Path) -> str:
     Args:
         case: the content of its `case.json`.
     """
-    text, preview, asked = "", target / PREVIEW_FILE, asked_structures(case)
-    regions = read_regions(target) if case.get("regions") else ()
+    text, preview = "", target / PREVIEW_FILE
+    regions, asked = (read_regions(target), asked_structures(case)) if case.get("regions") else ((), ())
     if listed := [each for each in regions if each.kind is not Kind.BLIND and each.is_about(asked)]:
         wrong, what = sum(each.expected_wrong_mm3 for each in listed), "structure" if len(asked) == 1 else "structures"
         text = f"{len(listed)} regions of {len(asked)} {what} to review, with {wrong:.0f} mm³ of expected error."

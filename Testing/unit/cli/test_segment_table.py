@@ -3,7 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from review_cases import a_region
+
+from SegWithUCore.case.region_files import regions_csv
 from SegWithUCore.cli.case_summary import next_steps, summary
+from SegWithUCore.regions.region import Kind
 from SegWithUCore.review.status import with_status
 
 LIVER = {
@@ -58,7 +62,16 @@ def test_one_case_ends_with_the_commands_that_list_and_review_its_regions(tmp_pa
     target = tmp_path / "Käthe M"
     target.mkdir()
     (target / "preview.png").touch()
-    text = next_steps({"regions": {"count": 15, "expected_wrong_in_regions_mm3": 432.97}}, target)
-    for part in ("15", "433 mm3", f"segwithu regions '{target}'", f"segwithu web '{target}' --open"):
+    regions = [a_region(1), a_region(2), a_region(3, structure="cortex", competing=()), a_region(4, kind=Kind.BLIND)]
+    (target / "regions.csv").write_text(regions_csv(regions), encoding="utf-8")
+    names = ("background", "anterior", "cortex")
+    structures = [{"value": value, "name": name} for value, name in enumerate(names)]
+    text = next_steps({"regions": {"count": 3}, "asked": ["anterior"], "structures": structures}, target)
+    for part in (
+        "2 regions of 1 structure ",
+        "15 mm³",
+        f"segwithu regions '{target}'",
+        f"segwithu web '{target}' --open",
+    ):
         assert part in text
     assert next_steps({"regions": None}, target).split() == ["picture", *str(target / "preview.png").split()]
