@@ -10,16 +10,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exchanged_cases import CASES, changed_case, changed_regions, copied, edited, judged, listed_regions, rest_accepted
+from exchanged_cases import (
+    CASES,
+    changed_case,
+    changed_regions,
+    copied,
+    edited,
+    judged,
+    listed_regions,
+    rest_accepted,
+    review,
+)
 from PIL import Image
 from repository import PACKAGES
 from segwithu_command import Command, one_sentence
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.pictures import Grid, scale_mm, tinted
+from SegWithUCore.case.region_files import read_regions
+from SegWithUCore.regions.region import Kind
 from SegWithUCore.report.case_report import SHOWN_REGIONS
 from SegWithUCore.report.pictures import REVIEWED_COLOURS, Volumes, pictures_around
 from SegWithUCore.report.render import png_bytes
+from SegWithUCore.review.log_format import PlaceAdded, VerdictGiven
 from SegWithUCore.review.verdicts import GIVEN, Verdict
 
 SCRIPT = "<script>alert('1')</script> & \"tail\""
@@ -117,11 +130,17 @@ def test_verdicts_of_each_reviewer_are_told(case: Path, segwithu: Command) -> No
 
 def test_what_nobody_looked_at_is_counted_apart(case: Path, segwithu: Command) -> None:
     rest = rest_accepted(case, "Ana", {1: Verdict.ACCEPTED, 2: Verdict.REJECTED})
+    every = read_regions(case)
+    blind = [region for region in every if region.kind is Kind.BLIND]
+    added = PlaceAdded(max(region.id for region in every) + 1, blind[0].structure, (0.0, 0.0, 0.0))
+    review(case, "Ana", added, *(VerdictGiven(place.id, Verdict.REJECTED) for place in blind))
     page = reported(segwithu, case)
     number, wrong = len(rest.regions), f"{rest.expected_wrong_mm3:.0f}"
     words = " ".join(page.text.split())
     given = "".join(str((Verdict.ACCEPTED, Verdict.REJECTED).count(verdict)) for verdict in GIVEN)
-    assert f"Ana2 of {number + 2}{given}{number} ({wrong} mm³)" in words  # one cell after the other
+    cells = f"Ana0 of 22 of {number + 3}{given}{number} ({wrong} mm³)"  # one cell after the other
+    sample = len(blind) // 2  # of both structures as many
+    assert f"{cells}{sample} of {sample} wrong1" in words
 
 
 def test_each_shown_region_has_three_pictures_and_the_overview_too(case: Path, segwithu: Command) -> None:
