@@ -5,8 +5,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from ..case.case_file import asked_structures
+from ..case.case_files import regions_of_case
 from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import table_entries
+from ..regions.region import Kind
 from ..report.tables import expected_cell, structures_table
 from .console import table
 
@@ -34,14 +37,16 @@ def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str
 
 
 def next_steps(case: Mapping[str, Any], target: Path) -> str:
-    """Name the picture of a case, the number of its regions to review, and the commands that show them.
+    """Name the picture of a case, the number of regions of what is to be measured, and the commands that show them.
 
     Args:
         case: the content of its `case.json`.
     """
-    found, text, preview = case.get("regions"), "", target / PREVIEW_FILE
-    if found and found["count"]:
-        text = f"{found['count']} regions to review, with {found['expected_wrong_in_regions_mm3']:.0f} mm3 of expected "
-        text += f"error.\n  list    segwithu regions {quote(str(target))}\n"
+    text, preview, asked = "", target / PREVIEW_FILE, asked_structures(case)
+    listed = regions_of_case(target, case)[0] if case.get("regions") else ()
+    regions = [region for region in listed if region.kind is not Kind.BLIND and region.is_about(asked)]
+    if regions:
+        text = f"{len(regions)} regions to review, with {sum(each.expected_wrong_mm3 for each in regions):.0f} mm3 of "
+        text += f"expected error.\n  list    segwithu regions {quote(str(target))}\n"
         text += f"  review  segwithu web {quote(str(target))} --open\n"
     return f"{text}  picture {preview}\n" if preview.is_file() else text

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..case.case_file import read_case
+from ..case.case_file import asked_structures, read_case
 from ..case.case_folders import deeper_cases
 from ..regions.region import UNCERTAIN, Region, competition_text
 from ..review.columns import Table, columns_of
@@ -88,7 +88,9 @@ def run_regions(options: argparse.Namespace, console: Console) -> int:
 
 def _regions_text(folder: Path, found: "FoundRegions") -> str:
     lines, rows = [str(folder)], []
-    for region in found.regions[:_MOST_ROWS]:
+    asked = asked_structures(read_case(folder))
+    regions = [region for region in found.regions if region.is_about(asked)]
+    for region in regions[:_MOST_ROWS]:
         place = ", ".join(f"{value:.1f}" for value in region.peak_ras_mm)
         numbers = [f"{region.expected_wrong_mm3:.0f}", f"{region.volume_mm3:.0f}", f"{region.peak:.2f}", place]
         likely = competition_text(region.competing[0], region.structure)
@@ -96,12 +98,10 @@ def _regions_text(folder: Path, found: "FoundRegions") -> str:
     if rows:
         header = ["rank", "id", "structure", "kind", "wrong mm3", "mm3", "peak", "at RAS mm", "most likely"]
         lines.append(table(header, rows, words=(2, 3, 8)))
-    if len(found.regions) > _MOST_ROWS:
-        lines.append(f"... and {len(found.regions) - _MOST_ROWS} more in regions.csv")
-    inside = sum(region.expected_wrong_mm3 for region in found.regions)
-    lines.append(
-        f"{len(found.regions)} regions hold {inside:.0f} of {found.expected_wrong_mm3:.0f} mm3 expected error."
-    )
+    if len(found.regions) > len(rows):
+        lines.append(f"... and {len(found.regions) - len(rows)} more in regions.csv")
+    inside = sum(region.expected_wrong_mm3 for region in regions)
+    lines.append(f"{len(regions)} regions hold {inside:.0f} of {found.expected_wrong_mm3:.0f} mm3 expected error.")
     return "\n".join([*lines, *([found.left_out_sentence] if found.left_out else [])])
 
 
