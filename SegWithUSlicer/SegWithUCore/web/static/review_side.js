@@ -92,7 +92,7 @@ export class ReviewSide {
         this.question.title = asked.join(", ");
         const text = review.serverProgress && !review.pending.length ? review.serverProgress : progressText(progress);
         // What matters most first: that it is finished, or how far it is.
-        const texts = review.isDone ? [this.closingText(), text] : [text, this.closingText()];
+        const texts = review.isDone ? [this.closingText(), text, review.corrected] : [text, this.closingText()];
         this.progress.textContent = hasRegions ? texts.filter(Boolean).join(". ") : "";
         this.bar.value = progress.structures ? progress.finished / progress.structures : 0;
         this.question.hidden = this.bar.hidden = this.row.hidden = this.rest.hidden = !hasRegions;
@@ -113,7 +113,7 @@ export class ReviewSide {
         const { unseen } = state.progress;
         const but = unseen ? ` but for ${unseen} regions that were not looked at` : "";
         const counts = countText(state, review.queue);
-        return `The review is finished${but}: ${counts}${review.corrected ? `. ${review.corrected}` : ""}`;
+        return `The review is finished${but}: ${counts}`;
     }
 
     async acceptRest() {
