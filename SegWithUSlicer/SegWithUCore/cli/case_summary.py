@@ -9,7 +9,7 @@ from ..case.case_file import asked_structures
 from ..case.case_files import regions_of_case
 from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import table_entries
-from ..regions.region import Kind
+from ..regions.region import Kind, Region
 from ..report.tables import expected_cell, structures_table
 from .console import table
 
@@ -36,16 +36,24 @@ def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str
     return f"{text}written to {target}\n"
 
 
+def asked_regions(case: Mapping[str, Any], folder: Path) -> list[Region]:
+    """Read the regions of what is to be measured, by rank; none without calibration.
+
+    Args:
+        case: the content of its `case.json`.
+    """
+    regions, asked = regions_of_case(folder, case)[0] if case.get("regions") else (), asked_structures(case)
+    return [region for region in regions if region.kind is not Kind.BLIND and region.is_about(asked)]
+
+
 def next_steps(case: Mapping[str, Any], target: Path) -> str:
     """Name the picture of a case, the number of regions of what is to be measured, and the commands that show them.
 
     Args:
         case: the content of its `case.json`.
     """
-    text, preview, asked = "", target / PREVIEW_FILE, asked_structures(case)
-    listed = regions_of_case(target, case)[0] if case.get("regions") else ()
-    regions = [region for region in listed if region.kind is not Kind.BLIND and region.is_about(asked)]
-    if regions:
+    text, preview = "", target / PREVIEW_FILE
+    if regions := asked_regions(case, target):
         text = f"{len(regions)} regions to review, with {sum(each.expected_wrong_mm3 for each in regions):.0f} mm3 of "
         text += f"expected error.\n  list    segwithu regions {quote(str(target))}\n"
         text += f"  review  segwithu web {quote(str(target))} --open\n"

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..case.case_file import asked_structures, read_case
+from ..case.case_file import read_case
 from ..case.case_folders import deeper_cases
 from ..regions.region import UNCERTAIN, Region, competition_text
 from ..review.columns import Table, columns_of
@@ -17,6 +17,7 @@ from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, counts_text, m
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
 from ..util.atomic_files import write_text
 from .arguments import add_command, asked_cases, finite_number, int_between, refuse_if
+from .case_summary import asked_regions
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def run_regions(options: argparse.Namespace, console: Console) -> int:
 
 def _regions_text(folder: Path, found: "FoundRegions") -> str:
     lines, rows = [str(folder)], []
-    asked = asked_structures(read_case(folder))
-    regions = [region for region in found.regions if region.is_about(asked)]
+    regions = asked_regions(read_case(folder), folder)
     for region in regions[:_MOST_ROWS]:
         place = ", ".join(f"{value:.1f}" for value in region.peak_ras_mm)
         numbers = [f"{region.expected_wrong_mm3:.0f}", f"{region.volume_mm3:.0f}", f"{region.peak:.2f}", place]
