@@ -31,7 +31,7 @@ WIDEST_CELLS = """box => {
     name.querySelector(".name").textContent = "right ventral diencephalon";
     volume.firstChild.textContent = "1450 mm³ (0.0615 %)";
     volume.querySelectorAll("small")[1].textContent = "(1053.7 to 1550.1 mL)";
-    dice.textContent = "not infor\u00admative";
+    dice.textContent = "not informative";
     wrong.textContent = "106.1 mL";
 }"""
 """A structure of a whole brain in the first row."""

@@ -147,6 +147,7 @@ export class OverlayPanel {
         const isAsked = ({ value, of = [value] }) => of.every((one) => values.includes(one));
         const rows = [...this.rows].sort(([a], [b]) => isAsked(b) - isAsked(a));
         this.body.replaceChildren(...rows.map(([, row]) => row));
+        this.root?.parentElement.scrollTo(0, 0);
         this.sorted = String(asked);
     }
 
@@ -187,8 +188,7 @@ export class OverlayPanel {
             const entry = { ...before, ...figures[before.name] };
             this.fillVolume(volume, entry);
             if (dice) {
-                // May break where the panel is narrow.
-                dice.textContent = ownText(entry) ? "" : diceText(entry).replace("informative", "infor\u00admative");
+                dice.textContent = ownText(entry) ? "" : diceText(entry);
                 wrong.textContent = volumeText(entry.expected_wrong_mm3);
             }
         }
