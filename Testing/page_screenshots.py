@@ -46,9 +46,7 @@ def main() -> None:
             page.get_by_role("button", name="← Cases").click()
             window.wait("worklist")
             page.locator("tbody button").first.focus()
-            page.screenshot(
-                path=folder / "browser_list.png", clip={"x": 0, "y": 0, "width": 1366, "height": 430}
-            )
+            page.screenshot(path=folder / "browser_list.png", clip={"x": 0, "y": 0, "width": 1366, "height": 430})
             window.close()
     for name in ("browser.png", "browser_list.png"):
         Image.open(folder / name).convert("RGB").save(folder / name, optimize=True)
