@@ -1,6 +1,7 @@
 """Pictures of the review page for README and docs: python Testing/page_screenshots.py [FOLDER].
 
-The demo's cases are served by `segwithu web` and opened in headless Chromium on a screen of 1366 x 768.
+The demo's case is served by `segwithu web` and opened in headless Chromium on a screen of 1366 x 768. Two structures
+of both sides are measured.
 """
 
 import os
@@ -33,15 +34,19 @@ def main() -> None:
             window.page.keyboard.press("Tab")
             window.page.get_by_text("open for Ana").wait_for()
             window.open_case("brain")
+            page = window.page
+            page.get_by_label("Measure only left hippocampus").click()
+            for name in ("right hippocampus", "left lateral ventricle", "right lateral ventricle"):
+                page.get_by_label(f"Measure {name}", exact=True).check()
+            page.locator(".structures").get_by_role("button", name="L hippocampus", exact=True).click()
+            page.locator(".regions").focus()
             window.press(ACCEPT, ACCEPT, REJECT, SECOND)
-            window.page.get_by_text("error probability ≈").wait_for()
-            window.page.screenshot(path=folder / "browser.png")
-            window.page.get_by_role("button", name="← Cases").click()
+            page.get_by_text("error probability ≈").wait_for()
+            page.screenshot(path=folder / "browser.png")
+            page.get_by_role("button", name="← Cases").click()
             window.wait("worklist")
-            window.page.locator("tbody button").first.focus()
-            window.page.screenshot(
-                path=folder / "browser_list.png", clip={"x": 0, "y": 0, "width": 1366, "height": 430}
-            )
+            page.locator("tbody button").first.focus()
+            page.screenshot(path=folder / "browser_list.png", clip={"x": 0, "y": 0, "width": 1366, "height": 430})
             window.close()
     for name in ("browser.png", "browser_list.png"):
         Image.open(folder / name).convert("RGB").save(folder / name, optimize=True)

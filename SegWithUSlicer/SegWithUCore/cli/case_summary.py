@@ -6,10 +6,10 @@ from shlex import quote
 from typing import Any
 
 from ..case.case_file import asked_structures
+from ..case.case_files import regions_of_case
 from ..case.pictures import PREVIEW_FILE
-from ..case.region_files import read_regions
 from ..case.structures_table import table_entries
-from ..regions.region import Kind
+from ..regions.region import Kind, Region
 from ..report.tables import expected_cell, structures_table
 from .console import table
 
@@ -38,17 +38,26 @@ def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str
     return f"{text}written to {target}\n"
 
 
+def asked_regions(case: Mapping[str, Any], folder: Path) -> list[Region]:
+    """Read the regions of what is to be measured, by rank; none without calibration.
+
+    Args:
+        case: the content of its `case.json`.
+    """
+    regions, asked = regions_of_case(folder, case)[0] if case.get("regions") else (), asked_structures(case)
+    return [region for region in regions if region.kind is not Kind.BLIND and region.is_about(asked)]
+
+
 def next_steps(case: Mapping[str, Any], target: Path) -> str:
-    """Name the picture of a case, the number of its regions to review, and the commands that show them.
+    """Name the picture of a case, the number of regions of what is to be measured, and the commands that show them.
 
     Args:
         case: the content of its `case.json`.
     """
     text, preview = "", target / PREVIEW_FILE
-    regions, asked = (read_regions(target), asked_structures(case)) if case.get("regions") else ((), ())
-    if listed := [each for each in regions if each.kind is not Kind.BLIND and each.is_about(asked)]:
-        wrong, what = sum(each.expected_wrong_mm3 for each in listed), "structure" if len(asked) == 1 else "structures"
-        text = f"{len(listed)} regions of {len(asked)} {what} to review, with {wrong:.0f} mm³ of expected error."
-        text += f"\n  list    segwithu regions {quote(str(target))}\n"
+    if regions := asked_regions(case, target):
+        wrong, count = sum(each.expected_wrong_mm3 for each in regions), len(asked_structures(case))
+        text = f"{len(regions)} regions of {count} {'structure' if count == 1 else 'structures'} to review, with {wrong:.0f} "
+        text += f"mm³ of expected error.\n  list    segwithu regions {quote(str(target))}\n"
         text += f"  review  segwithu web {quote(str(target))} --open\n"
     return f"{text}  picture {preview}\n" if preview.is_file() else text

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..case.case_file import asked_structures, read_case
+from ..case.case_file import read_case
 from ..case.case_folders import deeper_cases
 from ..regions.region import UNCERTAIN, Region, competition_text
 from ..review.columns import Table, columns_of
@@ -17,6 +17,7 @@ from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, counts_text, m
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
 from ..util.atomic_files import write_text
 from .arguments import add_command, asked_cases, finite_number, int_between, refuse_if
+from .case_summary import asked_regions
 from .console import Console, table
 
 if TYPE_CHECKING:
@@ -88,9 +89,8 @@ def run_regions(options: argparse.Namespace, console: Console) -> int:
 
 def _regions_text(folder: Path, found: "FoundRegions") -> str:
     lines, rows = [str(folder)], []
-    asked = asked_structures(read_case(folder))
-    listed = [region for region in found.regions if region.is_about(asked)]
-    for region in listed[:_MOST_ROWS]:
+    regions = asked_regions(read_case(folder), folder)
+    for region in regions[:_MOST_ROWS]:
         place = ", ".join(f"{value:.1f}" for value in region.peak_ras_mm)
         numbers = [f"{region.expected_wrong_mm3:.0f}", f"{region.volume_mm3:.0f}", f"{region.peak:.2f}", place]
         likely = competition_text(region.competing[0], region.structure)
@@ -98,12 +98,11 @@ def _regions_text(folder: Path, found: "FoundRegions") -> str:
     if rows:
         header = ["rank", "id", "structure", "kind", "wrong mm3", "mm3", "peak", "at RAS mm", "most likely"]
         lines.append(table(header, rows, words=(2, 3, 8)))
-    if len(listed) > _MOST_ROWS:
-        lines.append(f"... and {len(listed) - _MOST_ROWS} more in regions.csv")
-    inside = sum(region.expected_wrong_mm3 for region in listed)
+    if len(found.regions) > len(rows):
+        lines.append(f"... and {len(found.regions) - len(rows)} more in regions.csv")
+    inside = sum(region.expected_wrong_mm3 for region in regions)
     lines.append(
-        f"{len(listed)} regions hold {inside:.0f} of the {found.expected_wrong_mm3:.0f} mm³ that are expected to be "
-        "wrong in all of the image."
+        f"{len(regions)} regions hold {inside:.0f} of the {found.expected_wrong_mm3:.0f} mm³ that are expected to be wrong in all."
     )
     return "\n".join([*lines, *([found.left_out_sentence] if found.left_out else [])])
 

@@ -30,7 +30,7 @@ from ..review.reviewed_case import read_shown_case, shown_case
 from ..review.reviewer import safe_reviewer_name
 from ..review.reviews import CaseReviews, Review, disagreements, read_reviews
 from ..review.status import status_of
-from ..review.worklist import WorklistEntry, counts_text, read_for_worklist, worklist_of
+from ..review.worklist import WorklistEntry, counts_text, entry_of, read_for_worklist, worklist_of
 from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
@@ -103,7 +103,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         heading=str(case["name"]),
         title=f"{case['name']}: segmentation report",
         status=replace(status, reason=_typeset(status.reason)),
-        lead=[_lead(case, left)],
+        lead=[_lead(case, entry_of(folder, case, found, reviews))],
         flags=[*_flags(case, flags, status.reason), *(("note", note) for note in notes)],
         structures=structures_table(case),
         named=[(str(entry["name"]), tuple(map(int, entry["color"][:3]))) for entry in structures][:MOST_NAMED],
@@ -134,16 +134,12 @@ def _in_order_of_need(regions: Sequence[Region], reviews: Sequence[Review]) -> l
     return sorted(regions, key=lambda region: (region.id not in urgent, region.rank))
 
 
-def _lead(case: Mapping[str, Any], left: Sequence[Region]) -> str:
-    task, found = case["model"]["task"], case.get("regions")
-    if found is None:
+def _lead(case: Mapping[str, Any], entry: WorklistEntry) -> str:
+    task = case["model"]["task"]
+    if case.get("regions") is None:
         return f"{task} The model is not calibrated: nothing says how much may be wrong."
-    wrong, total = dict(enumerate(found.get("left_mm3") or ())), found["expected_wrong_mm3"]
-    inside = sum(wrong.get(region.id, region.expected_wrong_mm3) for region in left)
-    return (
-        f"{task} {len(left)} regions are to be reviewed; they hold {inside:.0f} of the {total:.0f} "
-        "mm³ that are expected to be wrong in all of the image."
-    )
+    wrong = f"{entry.metrics['wrong_mm3']:.0f} mm³ of what is measured is expected to be wrong"
+    return f"{task} {wrong}; {entry.open_regions} of {entry.regions} regions are open."
 
 
 def _flags(case: Mapping[str, Any], flags: Sequence[Flag], said: str) -> list[tuple[str, str]]:

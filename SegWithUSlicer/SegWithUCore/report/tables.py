@@ -7,7 +7,7 @@ from typing import Any
 
 from ..case.structures_table import OUTSIDE, table_entries
 from ..regions.region import Kind, Region
-from ..review.flags import informative_dice, structures_of, wrong_share
+from ..review.flags import asked_of, informative_dice, structures_of, wrong_share
 from ..review.reviews import Review
 from ..review.verdicts import GIVEN, Verdict
 
@@ -24,11 +24,12 @@ class ReportTable:
 
 
 def structures_table(case: Mapping[str, Any]) -> ReportTable:
-    """List the entries of `table_entries`: name, and a cell for each of `CELLS`.
+    """List the entries of `table_entries`, first what is to be measured: name, and a cell for each of `CELLS`.
 
     What lies outside all structures and the sum follow, so that the figures add up to those of the whole case.
     """
-    entries, empty = table_entries(case), [""] * (len(CELLS) - 1)
+    asked, empty = {int(entry["value"]) for entry in asked_of(case)}, [""] * (len(CELLS) - 1)
+    entries = sorted(table_entries(case), key=lambda each: not asked.issuperset(each.get("of", [each.get("value")])))
     rows = [
         [
             str(each["name"]),

@@ -10,7 +10,7 @@ from ..case.case_file import asked_structures
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
 from ..regions.region import Region
 from .reviews import Review
-from .verdicts import GIVEN
+from .verdicts import GIVEN, Verdict
 
 # What a bundle keeps of its calibration cases (`calibration.flags.metrics`), sorted, for each of them.
 FIGURES = ("wrong_share", "wrong_mm3", "predicted_dice")
@@ -204,12 +204,12 @@ def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Itera
     for review in reviews:
         for name in names:
             own = review.verdicts([region for region in regions if region.structure == name])
-            for verdict in GIVEN:
+            standing = review.state.structure(name)
+            for verdict in GIVEN if standing.verdict is not Verdict.CORRECTED else ():  # what was rejected is mended
                 count = list(own.values()).count(verdict)
                 if verdict.wants_attention and count:
                     what = verdict.kind.flag.format(f"{count} region" if count == 1 else f"{count} regions")
                     yield Flag(Rule.REVIEWER, name, float(count), None, f"{name}: {review.reviewer} {what}.")
-            standing = review.state.structure(name)
             if standing.verdict is not None and standing.verdict.wants_attention:
                 what = standing.verdict.kind.flag.format("the whole structure")
                 yield Flag(Rule.REVIEWER, name, None, None, f"{name}: {review.reviewer} {what}.")

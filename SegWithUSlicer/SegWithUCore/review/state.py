@@ -247,8 +247,10 @@ class ReviewState:
         return [region for region in regions if region.is_about(self.asked) and region.id not in gone]
 
     def is_open(self, region: Region) -> bool:
-        """Whether a region has no verdict, and an asked structure that takes part in it is not finished."""
-        return region.id not in self._verdicts and (region.kind is Kind.BLIND or region.is_about(self._unfinished))
+        """Whether a region has no verdict, and an asked structure in it, or its own where none is, is not finished."""
+        is_asked, is_settled = region.is_about(self.asked), region.structure in self.finished
+        is_left = region.is_about(self._unfinished) if is_asked else not is_settled
+        return region.id not in self._verdicts and (region.kind is Kind.BLIND or is_left)
 
     def next_place(self) -> int:
         """Return the number of the next place that the reviewer adds."""

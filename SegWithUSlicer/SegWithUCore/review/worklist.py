@@ -80,7 +80,8 @@ class WorklistEntry:
         folder: of the case.
         flags: with their reasons.
         status: what to do with the case; None if it was not read.
-        worst_structure: of those asked for, the one with the largest expected wrong volume; None without calibration.
+        worst_structure: of those asked for, the one with the largest expected wrong volume; None without
+            calibration, or where nothing is left.
         expected_wrong_mm3: of that structure.
         regions: number of regions of structures asked for; None if nothing is calibrated, or the case was not read.
         open_regions: those that no reviewer has accepted, corrected or taken without a look, and whose structure nobody
@@ -283,7 +284,7 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     case = {**case, "asked": found.asked or case.get("asked")}  # a review may ask for others than the case
     regions, flags = found.regions, case_flags(case, rules_of_case(case), found.reviews, found.regions)
     asked = asked_of(case)
-    assessed = [entry for entry in asked if entry.get("expected_wrong_mm3") is not None]
+    assessed = [entry for entry in asked if entry.get("expected_wrong_mm3")]  # with nothing wrong, none is the worst
     worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
     unseen = unseen_regions(regions, found.reviews)
     # One that somebody rejected stays open, even if another one accepted it without a look.

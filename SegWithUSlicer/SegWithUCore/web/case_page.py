@@ -76,7 +76,7 @@ class PageCase:
         }
 
     def _described(self) -> dict[str, Any]:
-        case, volumes, entries = self.volumes.description, self.volumes, table_entries(self.raw)
+        case, volumes, entries = self.volumes.description, self.volumes, page_entries(self.raw)
         flags = case_flags(self.raw, rules_of_case(self.raw))
         status = status_of(self.raw, flags)
         return {
@@ -92,10 +92,7 @@ class PageCase:
                 {**asdict(structure), "percent": entry["percent"], "held_text": entry["held_text"]}
                 for structure, entry in zip(case.structures, entries, strict=False)  # totals follow
             ],
-            "wholes": [
-                each if "volume_mm3" in each else {**each, "texts": [volume_cell(each), expected_cell(each)]}
-                for each in entries[len(case.structures) :]
-            ],
+            "wholes": entries[len(case.structures) :],
             "boxes": [{"side": box.side, "index": box.index_ijk, "size": box.size_ijk} for box in case.boxes],
             "status": {**status.to_json(), "alert": status.text if status.level is Level.DO_NOT_USE else ""},
             "reasons": list(dict.fromkeys([status.reason, *(flag.message for flag in flags)])),
@@ -120,6 +117,14 @@ class PageCase:
             "box": box_json(self.masks.boxes[region.id]),
             "mask_start": self.masks.starts[region.id],
         }
+
+
+def page_entries(case: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the page's table, as `table_entries`; those of asymmetries with their `texts`."""
+    return [
+        each if "volume_mm3" in each else {**each, "texts": [volume_cell(each), expected_cell(each)]}
+        for each in table_entries(case)
+    ]
 
 
 def _regions(volumes: CaseVolumes) -> tuple[tuple[Region, ...], str, str]:

@@ -29,7 +29,7 @@ from ..review.session import SHORTEST_LOOK_S, Session
 from ..review.verdicts import GIVEN
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.strict_json import parse_json
-from .case_page import PageCase
+from .case_page import PageCase, page_entries
 from .case_volumes import DisplayVolume, display_labels
 
 # A window that has sent nothing for so long is gone; it sends a request every ten seconds.
@@ -114,9 +114,9 @@ class OpenReview:
         }
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """Return what the reviewer's work has changed in the figures of structures, by their name.
+        """Return the rows of the page's table that the reviewer's work has changed, by name: those of `page_entries`.
 
-        `volume_mm3`, `expected_wrong_mm3`, `read_by` and `edited`; nothing if they cannot be measured.
+        `read_by` and `edited` say by what; nothing if they cannot be measured.
         """
         session, folder, case = self.session, self.case.volumes.folder, self.case.raw
         review = Review(session.log.path, session.log.reviewer, tuple(session.log.events), session.state)
@@ -124,11 +124,8 @@ class OpenReview:
             return {}
         with suppress(InputError):  # a damaged version or volume: `read_edited` and `check` say so
             self.arrays = measured_volumes(folder, case) if self.arrays is None else self.arrays
-            now = reviewed_case(folder, case, review, volumes=self.arrays)["structures"]
-            keys = ("volume_mm3", "expected_wrong_mm3", "read_by", "edited")
-            found = {str(each["name"]): {key: each.get(key) for key in keys} for each in now}
-            before = {str(each["name"]): {key: each.get(key) for key in keys} for each in case["structures"]}
-            return {name: each for name, each in found.items() if each != before[name]}
+            now, before = page_entries(reviewed_case(folder, case, review, volumes=self.arrays)), page_entries(case)
+            return {str(each["name"]): each for each in now if each not in before}
         return {}
 
     def add(self, events: Lines) -> dict[str, Any]:

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exchanged_cases import changed_case, copied, judged, limited
+from exchanged_cases import changed_case, copied, judged, limited, review
 from segwithu_command import MODEL, Command, tiny_bundle
 
 from SegWithUCore.calibration.flag_limits import FlagCase, controlled_limit, fit_flag_limit
-from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_file import asked_structures, read_case
+from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
 from SegWithUCore.review.flags import Flag, FlagRules, Rule
-from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.log_format import StructureJudged, Verdict, VerdictGiven
 from SegWithUCore.review.reviewed_case import flags_of_case
+from SegWithUCore.review.worklist import read_for_worklist
 from SegWithUCore.util.errors import InputError
 
 
@@ -80,6 +82,14 @@ def test_what_a_reviewer_rejected_or_wants_read_again_is_flagged(case: Path) -> 
     assert {flag.rule for flag in flags} == {Rule.REVIEWER}
     assert sum(flag.value or 0 for flag in flags) == 2
     assert any("Ana wants a second reader for 1 region" in flag.message for flag in flags)
+    asked = asked_structures(read_case(case))
+    ids = {region.rank: region.id for region in read_regions(case)}
+    rejected = VerdictGiven(ids[2], Verdict.REJECTED)
+    review(case, "Ana", rejected, *(StructureJudged(name, Verdict.ACCEPTED) for name in asked))
+    assert {flag.rule for flag in raised(case)} == {Rule.REVIEWER}, "finished as it is, with a region that is wrong"
+    review(case, "Ana", rejected, *(StructureJudged(name, Verdict.CORRECTED) for name in asked))
+    assert not raised(case), "what was rejected is mended"
+    assert read_for_worklist(case).worst_structure is None, "nothing is left that may be wrong"
 
 
 def test_the_model_s_fitted_rules_hold_where_the_user_gives_none(case: Path) -> None:

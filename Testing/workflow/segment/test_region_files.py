@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from exchanged_cases import changed_case
 from scipy.ndimage import generate_binary_structure, label
 from segwithu_command import MODEL, Command, real_image, tiny_bundle
 from written_case import make_case
 
+from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_regions import make_regions_again
 from SegWithUCore.case.region_files import COLUMNS, parse_regions, read_regions, regions_csv, regions_hash
 from SegWithUCore.cli.__main__ import main
+from SegWithUCore.cli.case_summary import next_steps
 from SegWithUCore.regions.find_regions import RegionSettings
 from SegWithUCore.regions.region import Competition, Kind, Region, Shape
+from SegWithUCore.report.tables import structures_table
 from SegWithUCore.util.errors import InputError
 
 DESIGNED = (
@@ -63,6 +67,7 @@ def test_figures_in_the_table_are_those_of_the_label_volume(case: Path) -> None:
     regions = read_regions(case)
     assert sorted(region.id for region in regions) == sorted(set(np.unique(labels).tolist()) - {0})
     assert [region.rank for region in regions] == list(range(1, len(regions) + 1))
+    regions = _without_blind(case)
     wrong = [region.expected_wrong_mm3 for region in regions]
     assert wrong == sorted(wrong, reverse=True)
     voxel = float(np.prod(image.GetSpacing()))
@@ -83,7 +88,7 @@ def test_competing_structures_are_those_of_the_runner_up_volume(case: Path) -> N
     names = {entry["value"]: entry["name"] for entry in json.loads((case / "case.json").read_text())["structures"]}
     labels, error = _voxels(case / "regions.nii.gz"), _voxels(case / "error_probability.nii.gz").astype(float)
     segmentation, runner_up = _voxels(case / "segmentation.nii.gz"), _voxels(case / "runner_up.nii.gz")
-    for region in read_regions(case):
+    for region in _without_blind(case):
         inside = labels == region.id
         assert sum(way.share for way in region.competing) == pytest.approx(1, abs=0.01)
         for way in region.competing:
@@ -109,18 +114,32 @@ def test_the_command_makes_the_same_regions_again(case: Path, segwithu: Command)
     np.testing.assert_array_equal(_voxels(case / "regions.nii.gz"), labels)
 
 
+def test_people_get_the_regions_of_what_is_to_be_measured(segmented: Path, tmp_path: Path, segwithu: Command) -> None:
+    case = _copied(segmented / "hippocampus_319", tmp_path)
+    name = "posterior hippocampus"
+    changed_case(case, lambda content: content.update(asked=[name]))
+    said = segwithu("regions", case).out
+    regions = _without_blind(case)
+    asked = [region for region in regions if region.is_about([name])]
+    assert 0 < len(asked) < len(regions)
+    assert f"\n{len(asked)} regions hold" in said
+    assert next_steps(read_case(case), case).startswith(f"{len(asked)} regions to review")
+    assert structures_table(read_case(case)).rows[0][0] == name
+
+
 def test_machines_get_every_region_in_the_order_of_its_rank(case: Path, segwithu: Command) -> None:
     (event,) = segwithu("regions", case, "--json").events
     wrong = [region["expected_wrong_mm3"] for region in event["regions"]]
     assert wrong == sorted(wrong, reverse=True)
-    assert len(wrong) == len(read_regions(case)) == event["count"]
+    assert len(wrong) == len(_without_blind(case)) == event["count"]
     assert event["expected_wrong_in_regions_mm3"] <= event["expected_wrong_mm3"]
 
 
 def test_a_higher_threshold_gives_other_regions_and_is_kept_in_the_case(segmented: Path, tmp_path: Path) -> None:
     case = _copied(segmented / "hippocampus_319", tmp_path)
     make_regions_again(case, RegionSettings(threshold=0.4))
-    assert _voxels(case / "error_probability.nii.gz")[_voxels(case / "regions.nii.gz") > 0].min() > 0.4
+    inside = np.isin(_voxels(case / "regions.nii.gz"), [region.id for region in _without_blind(case)])
+    assert _voxels(case / "error_probability.nii.gz")[inside].min() > 0.4
     assert json.loads((case / "case.json").read_text())["regions"]["settings"]["threshold"] == 0.4
 
 
@@ -159,6 +178,11 @@ def test_settings_out_of_range_are_wrong_usage(case: Path, segwithu: Command, op
     outcome = segwithu("regions", case, *options)
     assert outcome.code == 2
     assert options[0] in outcome.messages[-1]
+
+
+def _without_blind(case: Path) -> list[Region]:
+    """The regions of a case without the places of the blind sample, which are one voxel each."""
+    return [region for region in read_regions(case) if region.kind is not Kind.BLIND]
 
 
 def _copied(case: Path, target: Path) -> Path:

@@ -17,6 +17,7 @@ from repository import HELPERS, PACKAGES
 from segwithu_command import MODEL, Command, Outcome, changed_description, real_image, refused
 
 from SegWithUCore.case.case_file import read_case, read_description
+from SegWithUCore.case.structures_table import short_name
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.export.anonymous import anonymous_copy
 from SegWithUCore.export.case_export import ExportSettings
@@ -180,7 +181,7 @@ def test_the_page_s_table_has_a_row_for_each(case: Path, tmp_path: Path, chromiu
     shown = [" ".join(text.split()) for text in rows.all_inner_texts()]
     window.close()
     for name, row in zip((*NAMES, TOTAL, ASYMMETRY), shown, strict=True):
-        assert row.startswith(name)
+        assert row.startswith(short_name(name))
     for row, text in zip(shown, (RARELY, NEVER_MEASURED, HELD, RARELY), strict=True):
         assert text in row
     (total,), (asymmetry,) = (read_case(case)[key] for key in ("totals", "asymmetries"))

@@ -51,6 +51,20 @@ def expected_plane(patient: np.ndarray, view: str, at: tuple[int, ...]) -> np.nd
     return plane[::-1, ::-1]
 
 
+def test_a_structure_is_framed_by_the_box_of_its_voxels(modules: Any) -> None:
+    labels = np.zeros((6, 7, 8), np.uint8)
+    labels[2, 3:6, 1] = labels[4, 4, 5] = 3
+    extent = """async ({ data, label }) => {
+        const { extentOfLabel } = await import("./planes.js");
+        return extentOfLabel({ index: [10, 20, 30], size: [8, 7, 6], data: Uint8Array.from(data) }, label);
+    }"""
+    found = modules.evaluate(extent, {"data": labels.ravel().tolist(), "label": 3})
+    where = np.argwhere(labels == 3)[:, ::-1] + (10, 20, 30)
+    assert found["index"] == where.min(0).tolist() and found["size"] == (np.ptp(where, 0) + 1).tolist()
+    assert found["voxel"] in where.tolist()
+    assert modules.evaluate(extent, {"data": labels.ravel().tolist(), "label": 2}) is None
+
+
 def test_all_48_axis_orders_are_drawn_alike_and_the_right_way_round(modules: Any) -> None:
     patient, at = asymmetric(), (3, 4, 2)
     for axes, signs in ORDERS:

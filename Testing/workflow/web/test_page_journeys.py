@@ -171,7 +171,7 @@ def test_the_table_of_structures_is_whole_on_all_but_tablets(cases: Path, visit:
         cells = [cell.split("\n") for cell in box.locator("td.range").all_inner_texts()]
         assert len(cells) == 3 and all(len(re.findall("mm³", " ".join(cell))) == 3 for cell in cells), "totals, too"
         box.evaluate(WIDEST_CELLS)
-        for width in (1180, 1280, 1304, 1366, 1920):
+        for width in (1024, 1180, 1280, 1304, 1366, 1920):
             window.page.set_viewport_size({"width": width, "height": 800})
             assert box.evaluate("box => box.scrollWidth - box.clientWidth") == 0, width
             assert box.evaluate("box => box.querySelectorAll('td.above').length") == 2
@@ -218,7 +218,9 @@ def test_list_next_rest_and_done_mean_the_structures_that_are_measured(cases: Pa
         table.get_by_role("button", name=ANTERIOR, exact=True).click()
         assert selected(window).get_attribute("title") == ANTERIOR
         assert page.get_by_text(f"{ANTERIOR} (not measured)").is_visible()
+        page.locator(".regions").focus()
         window.press("n")
+        assert POSTERIOR in table.locator("tbody tr").first.inner_text(), "what is measured comes first"
         assert int(selected(window).locator(".rank").inner_text()) in [region.rank for region in asked]
         page.get_by_role("button", name="Accept the rest").click()
         page.keyboard.press("Enter")
@@ -251,6 +253,7 @@ def test_a_place_of_the_reviewers_own_is_added_taken_back_and_judged(cases: Path
         window = visit(server.gate.link)
         window.read_as("Ana")
         window.open_case(CASES[0])
+        page = window.page
         here = regions[int(selected(window).locator(".rank").inner_text())]
         window.press("m")
         added = [line for line in lines_of(folder, "Ana") if line["event"] == "added"]
@@ -261,6 +264,8 @@ def test_a_place_of_the_reviewers_own_is_added_taken_back_and_judged(cases: Path
         window.press("u")
         assert number not in shown_ranks(window)
         window.press(ADD, REJECT)
+        heading = page.locator(".heading.current").inner_text()
+        assert heading.startswith(here.structure), "the next key D must not finish a structure that nobody has seen"
         assert window.troubles == []
     state = review_of(folder, "Ana").state
     assert state.verdict_of(number) is Verdict.REJECTED
@@ -342,13 +347,19 @@ def test_the_table_shows_figures_that_follow_the_reviewer(cases: Path, visit: Op
             window.page.locator(f".structures tbody tr:nth-child({row}) td.number:nth-of-type(3)") for row in (1, 2)
         ]
         before = [each.inner_text() for each in wrong]
+        texts = rows.all_inner_texts()
         window.press(FINISH)
         window.page.get_by_text("read by Ana").wait_for()
         assert "expected" not in rows.nth(0).inner_text() and wrong[0].inner_text() == "0 mm³"
         assert wrong[1].inner_text() == before[1] and "expected" in rows.nth(1).inner_text()
-        window.press(UNDO)
-        window.page.get_by_text("read by Ana").wait_for(state="detached")
-        assert wrong[0].inner_text() == before[0]
+        dice, _, above = rows.nth(0).locator("td.number").all_inner_texts()[1:]
+        assert dice == above == "", "of the model's work, not of the reader's"
+        assert "expected" in rows.nth(2).inner_text(), "half of a total is not read"
+        window.press(FINISH)
+        rows.nth(2).get_by_text("read by Ana").wait_for()
+        window.press(UNDO, UNDO)
+        window.page.get_by_text("read by Ana").first.wait_for(state="detached")
+        assert rows.all_inner_texts() == texts
 
 
 def _check_readout(window: Visit, folder: Path) -> None:

@@ -6,7 +6,7 @@ import { CursorLine } from "./cursor_line.js";
 import { download, element } from "./dom.js";
 import { OverlayPanel } from "./overlay_panel.js";
 import { rasOf, voxelOf } from "./geometry.js";
-import { middleOf, valueAt } from "./planes.js";
+import { extentOfLabel, valueAt } from "./planes.js";
 import { followPointer } from "./pointer.js";
 import { RegionsPanel, VerdictCard } from "./regions_panel.js";
 import { Review } from "./review.js";
@@ -193,7 +193,7 @@ export class CasePage {
         this.keepComment();
         const { voxel, mask } = this.placeOf(region);
         review.look(region);
-        review.visited = this.structure = review.listedUnder(region) ?? region.structure;
+        this.visit(review.listedUnder(region) ?? region.structure);
         this.viewer.setMark(mask);
         this.viewer.showBox(voxel, mask);
         this.update();
@@ -210,15 +210,21 @@ export class CasePage {
         }
         this.keepComment();
         review.look(null);
-        review.visited = this.structure = name;
         this.viewer.setMark(null);
-        const value = this.data.structures.find((one) => one.name === name)?.value;
-        const voxel = this.labels && middleOf(this.labels, value);
-        if (voxel) {
-            this.viewer.showBox(voxel, { index: voxel, size: [1, 1, 1] });
-        }
+        this.structure = null;
+        this.visit(name);
         this.update();
         this.regions.select(null, name);
+    }
+
+    // Takes a structure at hand: the views frame it where that is another one.
+    visit(name) {
+        const value = this.data.structures.find((one) => one.name === name)?.value;
+        const extent = name !== this.structure && this.labels && extentOfLabel(this.labels, value);
+        if (extent) {
+            this.viewer.showBox(extent.voxel, extent, true);
+        }
+        this.review.visited = this.structure = name;
     }
 
     // Goes to the next open region: the blind sample once it is due, then what the filter finds, then all of the question.
@@ -230,7 +236,7 @@ export class CasePage {
         this.goTo(ids.find((id) => id !== null));
     }
 
-    // After a verdict: the next region of the structure, or the structure as a whole, which is finished then.
+    // After a verdict: the structure's next open region from there on, or the structure as a whole, which is finished then.
     goOn() {
         const { order, state, current } = this.review;
         const structure = this.review.listedUnder(current);
@@ -238,7 +244,9 @@ export class CasePage {
         if (this.review.isDone) {
             return;
         }
-        if (order === "structure" && isLast && !isBlind(current) && this.canFinish(structure)) {
+        // A filter may lead to another structure; without one, D must not finish a structure that nobody has looked at.
+        const isWithin = isLast || !this.regions.filter.value;
+        if (order === "structure" && isWithin && !isBlind(current) && this.canFinish(structure)) {
             this.goToStructure(structure);
         } else {
             this.next();

@@ -11,6 +11,11 @@ const MAP_TITLES = {
 };
 const LEGEND_TICKS = 5;
 
+// Whose work the figures of a row are; "" for the model's.
+function ownText({ read_by: reader, edited }) {
+    return reader ? `read by ${reader}` : edited ? "with your edits" : "";
+}
+
 export class OverlayPanel {
     // `actions` has load(name), which resolves to a map with its voxels, onMap(), called when another map is shown,
     // ask(names), which changes what is measured, and goTo(structure).
@@ -88,7 +93,9 @@ export class OverlayPanel {
         this.aboveCells = [];
         this.ticks = new Map();
         this.figureCells = new Map();
-        const rows = this.data.structures.map((structure) => {
+        this.figures = {};
+        this.rows = new Map();
+        for (const structure of this.data.structures) {
             const { name } = structure;
             const above = element("td", { class: "number above" });
             this.aboveCells.push(above);
@@ -98,29 +105,19 @@ export class OverlayPanel {
                 on: { change: () => this.actions.ask([...this.ticks.keys()].filter((one) => this.ticks.get(one).checked)) },
             });
             this.ticks.set(name, tick);
-            const cells = [element("td", { class: "number range" }), element("td", { class: "number" })];
-            this.figureCells.set(name, cells);
-            return element(
-                "tr",
-                {},
-                element("th", { scope: "row" }, this.makeName(structure, tick)),
-                cells[0],
-                element("td", { class: "number words" }, diceText(structure)),
-                cells[1],
-                above,
-            );
-        });
-        this.showFigures({});
+            const cells = ["number range", "number words", "number"].map((kind) => element("td", { class: kind }));
+            this.figureCells.set(structure, cells);
+            const title = element("th", { scope: "row" }, this.makeName(structure, tick));
+            this.rows.set(structure, element("tr", {}, title, ...cells, above));
+        }
         // Totals and asymmetries; files made before have none.
-        const wholes = (this.data.description.wholes ?? []).map((whole) =>
-            element(
-                "tr",
-                {},
-                element("th", { scope: "row" }, whole.name),
-                this.fillVolume(element("td", { class: "number range" }), whole),
-                element("td", { colSpan: 3 }),
-            ),
-        );
+        for (const whole of this.data.description.wholes ?? []) {
+            const cell = element("td", { class: "number range" });
+            this.figureCells.set(whole, [cell]);
+            const title = element("th", { scope: "row" }, whole.name);
+            this.rows.set(whole, element("tr", {}, title, cell, element("td", { colSpan: 3 })));
+        }
+        this.showFigures({});
         const titles = ["Measure", "Volume", "Predicted Dice", "Likely wrong"];
         const head = element(
             "tr",
@@ -128,12 +125,9 @@ export class OverlayPanel {
             ...titles.map((title) => element("th", { scope: "col" }, title)),
             this.aboveHeader,
         );
-        const table = element(
-            "table",
-            { class: "structures" },
-            element("thead", {}, head),
-            element("tbody", {}, ...rows, ...wholes),
-        );
+        this.body = element("tbody");
+        const table = element("table", { class: "structures" }, element("thead", {}, head), this.body);
+        this.sortRows(this.data.description.asked);
         this.proposed = element(
             "button",
             { class: "small", on: { click: () => this.actions.ask(this.data.description.asked) } },
@@ -147,21 +141,30 @@ export class OverlayPanel {
         );
     }
 
+    // Puts what is measured first, then its totals: nobody scrolls for the answer to the question.
+    sortRows(asked) {
+        const values = this.data.structures.filter(({ name }) => asked.includes(name)).map(({ value }) => value);
+        const isAsked = ({ value, of = [value] }) => of.every((one) => values.includes(one));
+        const rows = [...this.rows].sort(([a], [b]) => isAsked(b) - isAsked(a));
+        this.body.replaceChildren(...rows.map(([, row]) => row));
+        this.root?.parentElement.scrollTo(0, 0);
+        this.sorted = String(asked);
+    }
+
     // Fills a cell with the segmented volume, the expected one with its interval, and how often that held, or the texts of
-    // an asymmetry; `after` are the figures after the reviewer's work.
-    fillVolume(cell, entry, after = null) {
-        const own = after?.read_by ? `read by ${after.read_by}` : after?.edited ? "with your edits" : "";
+    // an asymmetry.
+    fillVolume(cell, entry) {
+        const own = ownText(entry);
         const [volume, expected] = entry.texts ?? [
-            volumeText((after ?? entry).volume_mm3) + (own ? "" : percentText(entry)),
+            volumeText(entry.volume_mm3) + percentText(entry),
             own || `expected ${expectedText(entry)}`,
         ];
         const lines = expected.replace(/ (?=mm³|mL)/g, "\u00a0"); // a unit stays with its number
         cell.replaceChildren(
             volume,
             ...lines.split(" (").map((part, line) => element("small", {}, line ? `(${part}` : part)),
-            ...(entry.held_text && !own ? [element("small", { class: "held" }, entry.held_text)] : []),
+            ...(entry.held_text ? [element("small", { class: "held" }, entry.held_text)] : []),
         );
-        return cell;
     }
 
     // Ticks the structures that are asked.
@@ -170,18 +173,26 @@ export class OverlayPanel {
             tick.checked = asked.includes(name);
             tick.disabled = !canWrite;
         }
+        // Not under the pointer of somebody who ticks one after another.
+        if (this.sorted !== String(asked) && !this.body.contains(document.activeElement)) {
+            this.sortRows(asked);
+        }
         this.root.classList.toggle("can-ask", canWrite);
         this.proposed.disabled = !canWrite || String(asked) === String(this.data.description.asked);
     }
 
-    // Shows volumes and what is likely wrong after the reviewer's work, by name of the structure; the model's of the others.
+    // Shows the figures after the reviewer's work, by name of the row; those of the model where it changed nothing.
     showFigures(figures) {
-        for (const structure of this.data.structures) {
-            const [volume, wrong] = this.figureCells.get(structure.name);
-            const after = figures[structure.name];
-            this.fillVolume(volume, structure, after);
-            wrong.textContent = volumeText((after ?? structure).expected_wrong_mm3);
+        this.figures = figures;
+        for (const [before, [volume, dice, wrong]] of this.figureCells) {
+            const entry = { ...before, ...figures[before.name] };
+            this.fillVolume(volume, entry);
+            if (dice) {
+                dice.textContent = ownText(entry) ? "" : diceText(entry);
+                wrong.textContent = volumeText(entry.expected_wrong_mm3);
+            }
         }
+        this.fillAbove();
     }
 
     // What measures the structure, a switch for the outline in its colour, and its name, which leads there.
@@ -280,7 +291,8 @@ export class OverlayPanel {
         const { map } = this;
         this.aboveHeader.textContent = map ? `At least ${thresholdText(map, this.steps[map.name])}` : "";
         this.data.structures.forEach((structure, index) => {
-            const text = map ? aboveText(map, structure, this.steps[map.name], this.data.voxelMm3) : "";
+            const isOwn = ownText(this.figures[structure.name] ?? {});
+            const text = map && !isOwn ? aboveText(map, structure, this.steps[map.name], this.data.voxelMm3) : "";
             const [share, volume] = text.split(", ");
             this.aboveCells[index].replaceChildren(share, ...(volume ? [element("small", {}, volume)] : []));
         });

@@ -74,9 +74,20 @@ export function unionBox(boxes) {
     return { index, size: end.map((last, axis) => last - index[axis]) };
 }
 
-// A voxel in the middle of those that have a label; null for none.
-export function middleOf({ index, size, data }, label) {
-    const at = data.indexOf(label, (data.indexOf(label) + data.lastIndexOf(label)) >> 1);
-    const voxel = [at % size[0], Math.floor(at / size[0]) % size[1], Math.floor(at / (size[0] * size[1]))];
-    return at < 0 ? null : voxel.map((position, axis) => position + index[axis]);
+// Of the voxels that have a label: one in the middle, and the smallest box around them; null for none.
+export function extentOfLabel({ index, size, data }, label) {
+    const voxelAt = (at) => [at % size[0], Math.floor(at / size[0]) % size[1], Math.floor(at / (size[0] * size[1]))];
+    const middle = data.indexOf(label, (data.indexOf(label) + data.lastIndexOf(label)) >> 1);
+    if (middle < 0) {
+        return null;
+    }
+    const [low, high] = [[...size], [0, 0, 0]];
+    for (let at = data.indexOf(label); at >= 0; at = data.indexOf(label, at + 1)) {
+        voxelAt(at).forEach((position, axis) => {
+            low[axis] = Math.min(low[axis], position);
+            high[axis] = Math.max(high[axis], position);
+        });
+    }
+    const onGrid = (voxel) => voxel.map((position, axis) => position + index[axis]);
+    return { voxel: onGrid(voxelAt(middle)), index: onGrid(low), size: high.map((last, axis) => last + 1 - low[axis]) };
 }

@@ -108,7 +108,7 @@ export class RegionsPanel {
                 region.structure === structure
                     ? null
                     : element("span", { class: "structure" }, shortName(region.structure)),
-                element("span", { class: "kind" }, `${KIND_TEXTS[region.kind] ?? region.kind}${mm3}`),
+                element("span", { class: "kind" }, `${kindText(region, structure)}${mm3}`),
                 verdict,
             ),
         );
@@ -324,6 +324,13 @@ export class VerdictCard {
         this.add.disabled = !canWrite || !structure;
         this.structureButtons.at(-1).disabled ||= !structure?.explicit;
     }
+}
+
+// "with L cerebral WM": a confusion by the structure on the other side of it, else the kind.
+function kindText({ kind, competing, structure }, listedUnder) {
+    const pair = kind === "confusion" && competing[0];
+    const other = pair && [pair.truth, pair.read_as].find((name) => name !== (listedUnder ?? structure));
+    return other ? `with ${shortName(other)}` : (KIND_TEXTS[kind] ?? kind);
 }
 
 function structureText(name, { kind }) {

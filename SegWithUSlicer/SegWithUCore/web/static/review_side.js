@@ -91,7 +91,9 @@ export class ReviewSide {
         this.question.textContent = `Measure ${asked.length} of ${all} structures: ${namesText(asked)}`;
         this.question.title = asked.join(", ");
         const text = review.serverProgress && !review.pending.length ? review.serverProgress : progressText(progress);
-        this.progress.textContent = hasRegions ? [text, this.closingText()].filter(Boolean).join(". ") : "";
+        // What matters most first: that it is finished, or how far it is.
+        const texts = review.isDone ? [this.closingText(), text, review.corrected] : [text, this.closingText()];
+        this.progress.textContent = hasRegions ? texts.filter(Boolean).join(". ") : "";
         this.bar.value = progress.structures ? progress.finished / progress.structures : 0;
         this.question.hidden = this.bar.hidden = this.row.hidden = this.rest.hidden = !hasRegions;
         this.form.hidden = review.isOpen || review.who !== null || Boolean(this.description.regions_trouble);
@@ -111,7 +113,7 @@ export class ReviewSide {
         const { unseen } = state.progress;
         const but = unseen ? ` but for ${unseen} regions that were not looked at` : "";
         const counts = countText(state, review.queue);
-        return `The review is finished${but}: ${counts}${review.corrected ? `. ${review.corrected}` : ""}`;
+        return `The review is finished${but}: ${counts}`;
     }
 
     async acceptRest() {

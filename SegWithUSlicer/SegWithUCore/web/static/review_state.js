@@ -176,9 +176,12 @@ export function isBlind({ kind }) {
     return kind === BLIND;
 }
 
-// Whether a region has no verdict, and an asked structure that takes part in it is not finished.
+// Whether a region has no verdict, and an asked structure that takes part in it, or its own where none does, is not finished.
 export function isOpen(state, region) {
-    return state.verdicts[region.id] === undefined && (isBlind(region) || isAbout(region, unfinished(state)));
+    const isLeft = isAbout(region, state.asked)
+        ? isAbout(region, unfinished(state))
+        : !state.finished.has(region.structure);
+    return state.verdicts[region.id] === undefined && (isBlind(region) || isLeft);
 }
 
 function unfinished(state) {
