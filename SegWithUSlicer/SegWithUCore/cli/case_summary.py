@@ -57,7 +57,7 @@ def next_steps(case: Mapping[str, Any], target: Path) -> str:
     text, preview = "", target / PREVIEW_FILE
     if regions := asked_regions(case, target):
         wrong, count = sum(each.expected_wrong_mm3 for each in regions), len(asked_structures(case))
-        text = f"{len(regions)} regions of {count} {'structure' if count == 1 else 'structures'} to review, with {wrong:.0f} "
-        text += f"mm³ of expected error.\n  list    segwithu regions {quote(str(target))}\n"
+        text = f"{len(regions)} regions of {count} {'structure' if count == 1 else 'structures'} to review, "
+        text += f"with {wrong:.0f} mm³ of expected error.\n  list    segwithu regions {quote(str(target))}\n"
         text += f"  review  segwithu web {quote(str(target))} --open\n"
     return f"{text}  picture {preview}\n" if preview.is_file() else text

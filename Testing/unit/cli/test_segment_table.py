@@ -5,6 +5,7 @@ from typing import Any
 
 from review_cases import a_region
 
+from SegWithUCore.case.case_files import file_record
 from SegWithUCore.case.region_files import regions_csv
 from SegWithUCore.cli.case_summary import next_steps, summary
 from SegWithUCore.regions.region import Kind
@@ -66,7 +67,8 @@ def test_one_case_ends_with_the_commands_that_list_and_review_its_regions(tmp_pa
     (target / "regions.csv").write_text(regions_csv(regions), encoding="utf-8")
     names = ("background", "anterior", "cortex")
     structures = [{"value": value, "name": name} for value, name in enumerate(names)]
-    text = next_steps({"regions": {"count": 3}, "asked": ["anterior"], "structures": structures}, target)
+    records = {"files": {"regions.csv": file_record(target / "regions.csv")}}
+    text = next_steps({"regions": {"count": 3}, "asked": ["anterior"], "structures": structures, **records}, target)
     for part in (
         "2 regions of 1 structure ",
         "15 mm³",

@@ -123,7 +123,7 @@ def test_people_get_the_regions_of_what_is_to_be_measured(segmented: Path, tmp_p
     asked = [region for region in regions if region.is_about([name])]
     assert 0 < len(asked) < len(regions)
     assert f"\n{len(asked)} regions hold" in said
-    assert next_steps(read_case(case), case).startswith(f"{len(asked)} regions to review")
+    assert next_steps(read_case(case), case).startswith(f"{len(asked)} regions of 1 structure to review")
     assert structures_table(read_case(case)).rows[0][0] == name
 
 
