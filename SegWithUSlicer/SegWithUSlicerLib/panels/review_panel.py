@@ -33,8 +33,8 @@ from .widgets import GuiConnections, connect_clicks
 REVIEWER_SETTING = "SegWithU/Reviewer"
 ASKED_SETTING = "SegWithU/Asked/{model}"
 """The structures that were ticked last, one a line: the question of the next run of the model."""
-SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
-"""Folded during a review."""
+SECTIONS = ("inputsButton", "advancedButton", "casesButton", "modelsButton")
+"""Folded during a review; the result is not: a click on a structure goes to it, and the figures follow."""
 QUIET_MS = 600
 """Time after the last change of the segmentation after which a stroke counts as finished."""
 WATCH_MS = 1000
@@ -217,7 +217,7 @@ class ReviewPanel:
         while area is not None and not area.inherits("QScrollArea"):
             area = area.parent()
         if area is not None:
-            area.verticalScrollBar().value = self.ui.reviewButton.y
+            area.verticalScrollBar().value = self.ui.reviewButton.mapTo(area.widget(), qt.QPoint(0, 0)).y()
 
     # -- steps --
 

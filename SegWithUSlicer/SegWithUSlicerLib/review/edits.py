@@ -67,7 +67,7 @@ def edited_event(nodes: CaseNodes, structures: Collection[int], box: Box | None,
     changed = ", ".join(names[value] for value in sorted(structures) if value in names)
     shape, matrix = grid_of(nodes)
     differs = read_labels(nodes, box) != read_labels(nodes, box, original=True)
-    marked = region_labels(nodes, shape)[box or ...]
+    marked = region_labels(nodes, shape, matrix)[box or ...]
     inside, count = int(np.count_nonzero(marked[differs])), int(np.count_nonzero(differs))
     removed = tuple(removed_regions(_error_probability(nodes)[box or ...], marked, differs))
     return Edited(region, changed, inside, count - inside, round(count * abs(matrix.Determinant()), 3), removed)
@@ -106,7 +106,7 @@ class EditWatch:
         if box is None:
             return {}
         if self._drawn is None or self._drawn[0] != box:
-            self._drawn = (box, read_labels(nodes, box, original=True), region_labels(nodes, grid_of(nodes)[0])[box])
+            self._drawn = (box, read_labels(nodes, box, original=True), region_labels(nodes, *grid_of(nodes))[box])
         _, drawn, marked = self._drawn
         values = {str(each["name"]): int(each["value"]) for each in nodes.case.raw["structures"]}
         finished = [value for name, value in values.items() if name in state.finished]
