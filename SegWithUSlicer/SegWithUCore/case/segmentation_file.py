@@ -117,8 +117,8 @@ def read_segments(
     """Read the layers (z, y, x) of a segmentation on the grid of its image, and its segments: the one reader of both.
 
     It may cover a part of its image's grid, as Slicer crops what it saves. Of a left-handed image it may be
-    right-handed, with the last axis turned round, as Slicer 5.13 loads and saves such images. A plain label volume has one layer and no
-    segments. A segmentation without any label may lie anywhere.
+    right-handed, with the last axis turned round, as Slicer 5.13 loads and saves such images. A plain label volume has
+    one layer and no segments. A segmentation without any label may lie anywhere.
 
     Args:
         grid: of its image.
