@@ -18,7 +18,7 @@ from SegWithUCore.case.segmentation_file import read_reviewed, write_drawn_nrrd
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.models.input_spec import Code, Label, terminology_tag
 from SegWithUCore.util.errors import InputError
-from SegWithUSlicerLib.review.edits import edited_event, grid_of, read_labels
+from SegWithUSlicerLib.review.edits import EditWatch, grid_of, read_labels
 from SegWithUSlicerLib.review.store import load_reviewed, save_reviewed
 from SegWithUSlicerLib.scene.case_nodes import is_ours
 from SegWithUSlicerLib.scene.load_case import load_case
@@ -77,8 +77,9 @@ def test_a_left_handed_case_opens_on_its_image_turned_round_and_edits_return_to_
     assert np.array_equal(region_labels(nodes, *grid_of(nodes)), disk.region_labels[::-1])
     assert np.allclose(nodes.boxes[0].GetCenterWorld(), np.multiply(boxed, (-1, -1, 1)), atol=1e-4)
     voxel = tuple(int(part) for part in np.argwhere((disk.region_labels[::-1] > 0) & (disk.labels[::-1] == 0))[0])
+    watch = EditWatch(nodes, lambda: None)
     paint(LoadedCase(headless, None, disk, volume, nodes), 2, voxel)
-    event = edited_event(nodes, {2}, None, None)
+    event = watch.edited(watch.check(), None)
     assert (event.voxels_inside, event.voxels_outside) == (1, 0)
     expected = disk.labels[::-1].copy()
     expected[voxel] = 2

@@ -410,9 +410,7 @@ class ReviewPanel:
     def _check_for_edits(self) -> None:
         if self.session is not None and self.session.check_for_edits():
             self._save_later.trigger()
-            self._relist()
-            self._show_figures()
-            self._draw_progress()
+            self._changed()
 
     def _watch(self) -> None:
         """Let time count only while the user moves the mouse, types, or changes what a view shows."""

@@ -21,7 +21,7 @@ from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
-from .edits import EditWatch, edited_event, structure_at
+from .edits import EditWatch, structure_at
 from .opening import open_review
 from .store import has_unkept_edits, save_reviewed
 
@@ -218,7 +218,7 @@ class ReviewSession:
         self.core.append(log_format.StructureJudged(name, verdict, ""))
 
     def check_for_edits(self) -> bool:
-        """Notice edits and log them; False if nothing has changed."""
+        """Notice edits and log them; False if nothing has changed. An edited structure is not finished any more."""
         nodes = self.nodes
         if nodes.hub.GetScene() is None or nodes.segmentation is None or "error_probability" not in nodes.maps:
             return False  # the run is falling apart: what is gone is no edit
@@ -226,7 +226,10 @@ class ReviewSession:
         if changed:
             self._is_unsaved = True
             region = self.current.id if self.current is not None else None
-            self.core.append(edited_event(nodes, changed, self._watch.box, region))
+            self.core.append(self._watch.edited(changed, region))
+            for structure in self.nodes.case.structures:
+                if structure.value in changed and structure.name in self.state.finished:
+                    self.judge_structure(structure.name, None)
         return bool(changed)
 
     def figures(self) -> dict[str, Mapping[str, Any]]:
