@@ -13,6 +13,7 @@ import numpy as np
 import slicer
 import vtk
 
+from SegWithUCore.case.structures_table import table_entries
 from SegWithUCore.review.edited_figures import edited_figures, removed_regions, with_figures
 from SegWithUCore.review.log_format import Edited
 from SegWithUCore.review.state import ReviewState
@@ -79,7 +80,7 @@ class EditWatch:
         self.check()
 
     def figures(self, state: ReviewState, reviewer: str) -> dict[str, Mapping[str, Any]]:
-        """Return the entries of the structures in `case.json`, by name, after the work up to the last check."""
+        """Return the entries of the table of structures, by name, after the work up to the last check."""
         nodes, box = self.nodes, self.box
         if box is None:
             return {}
@@ -87,8 +88,7 @@ class EditWatch:
         values = {str(each["name"]): int(each["value"]) for each in nodes.case.raw["structures"]}
         finished = [value for name, value in values.items() if name in state.finished]
         found = edited_figures(drawn, now, q, drawn, marked, [*values.values()], state.seen_ids, finished)
-        entries = with_figures(nodes.case.raw, found, reviewer)["structures"]
-        return {str(each["name"]): each for each in entries if int(each["value"]) != 0}
+        return {str(each["name"]): each for each in table_entries(with_figures(nodes.case.raw, found, reviewer))}
 
     def edited(self, structures: Collection[int], region: int | None) -> Edited:
         """Return how the segmentation of the last check differs from the model's.

@@ -233,7 +233,7 @@ class ReviewSession:
         return bool(changed)
 
     def figures(self) -> dict[str, Mapping[str, Any]]:
-        """Return the figures of the structures after the reviewer's work, by name, as in `case.json`."""
+        """Return the entries of the table of structures after the reviewer's work, by name."""
         if self.nodes.hub.GetScene() is None or "error_probability" not in self.nodes.maps:
             return {}
         return self._watch.figures(self.state, self.core.log.reviewer)
