@@ -101,6 +101,7 @@ def test_an_edited_structure_is_not_finished_any_more(case, tmp_path):
     paint(case, 1, (0, 0, 0))  # background before
     assert session.check_for_edits()
     assert session.state.finished == {second}
+    assert session.reopened == {first}
     assert not session.state.is_done
     session.show_structure(first)
     session.finish()

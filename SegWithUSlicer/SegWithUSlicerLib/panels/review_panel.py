@@ -494,6 +494,8 @@ class ReviewPanel:
             lines[0] += _("; about {minutes:.0f} min left").format(minutes=max(session.core.minutes_left, 1))
         if is_asked and name not in session.state.finished and session.next_undecided(name) is None:
             lines.append(_("Look through {structure} and finish it.").format(structure=name))
+        if again := ", ".join(map(short_name, sorted(session.reopened - session.state.finished))):
+            lines.append(_("Edited since it was finished: {structures}.").format(structures=again))
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, lines))
         self.ui.nextButton.enabled = session.next_undecided() is not None
         self.ui.acceptRestButton.enabled = bool(session.state.rest().regions)

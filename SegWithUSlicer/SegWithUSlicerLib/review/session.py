@@ -47,6 +47,7 @@ class ReviewSession:
         core: the review itself.
         current: the region that is shown; None before the first, and where only a structure is.
         structure: name of the structure at hand: that of the region, or one without an open region.
+        reopened: names of structures that were edited after they had been finished.
         folder: of the review's files.
         resumed_at: id of the region where an earlier session stopped; None for a new review.
         notes: what the reviewer should know about how the review was found.
@@ -74,6 +75,7 @@ class ReviewSession:
         log, self.resumed_at, self.order = self.core.log, self.core.resumed_at, order
         self.folder = log.path.parent
         self.ids: list[int] = []
+        self.reopened: set[str] = set()
         self.relist()
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
@@ -230,6 +232,7 @@ class ReviewSession:
             for structure in self.nodes.case.structures:
                 if structure.value in changed and structure.name in self.state.finished:
                     self.judge_structure(structure.name, None)
+                    self.reopened.add(structure.name)
         return bool(changed)
 
     def figures(self) -> dict[str, Mapping[str, Any]]:
