@@ -133,12 +133,9 @@ def read_segments(
             `segment_fields`; a segment lies in a layer that is not there, or a voxel has a value that no segment has.
     """
     image = read_file(path)
-    turned = image
-    if image.GetDimension() == 3:
-        if any_axes:
-            turned = turned_like(image, grid)
-        elif _handedness(VoxelGrid.of(grid).direction) < 0 < _handedness(image.GetDirection()):
-            turned = sitk.Flip(image, (False, False, True))
+    turned = turned_like(image, grid) if any_axes and image.GetDimension() == 3 else image
+    if image.GetDimension() == 3 and _handedness(VoxelGrid.of(grid).direction) < 0 < _handedness(turned.GetDirection()):
+        turned = sitk.Flip(turned, (False, False, True))
     layers, segments = _layers_on(path, turned, grid), segment_fields(path, image)
     note = _image_note(path, image, voxels_sha256) if voxels_sha256 else ""
     for each in segments:

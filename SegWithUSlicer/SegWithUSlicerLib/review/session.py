@@ -4,6 +4,7 @@ Every act becomes a line of the log before it holds; the scene gets a copy of th
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic as system_monotonic
@@ -277,9 +278,11 @@ class ReviewSession:
         Returns:
             Whether the list is another one.
         """
-        listed, before, asked = self.core.listed(self.order), self.ids, self.state.asked
+        before, asked = self.ids, self.state.asked
+        # Named after what was asked for: a region on its boundary may be of a neighbour, by the question of the run.
+        listed = [replace(region, structure=self.subject(region)) for region in self.core.listed(self.order)]
         if self.order == FIRST_ORDER:  # as the table of structures has them, left and right next to each other
-            listed.sort(key=lambda region: (region.kind is Kind.BLIND, asked.index(self.subject(region))))
+            listed.sort(key=lambda region: (region.kind is Kind.BLIND, asked.index(region.structure)))
         self.regions = self.arrange(listed)
         self.ids = [region.id for region in self.regions]
         return self.ids != before
