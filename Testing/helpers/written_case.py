@@ -43,6 +43,7 @@ def make_case(
     target: Path,
     *,
     oblique: bool = False,
+    left_handed: bool = False,
     calibrated: bool = True,
     region: bool = False,
     empty_structure: bool = False,
@@ -54,6 +55,7 @@ def make_case(
     Args:
         data: the folder of real data.
         oblique: turned by 20 and 10 degrees and, in k, only every second slice.
+        left_handed: the first axis runs the other way.
         calibrated: with the error probability map; otherwise figures are null.
         region: the upper half along k was not assessed.
         empty_structure: a third structure without voxels.
@@ -64,6 +66,8 @@ def make_case(
     labels = sitk.Cast(sitk.ReadImage(str(data / "hippocampus" / "labels" / name)), sitk.sitkUInt8)
     if oblique:
         image, labels = _turned(image), _turned(labels)
+    if left_handed:
+        image, labels = (sitk.Flip(each, (True, False, False)) for each in (image, labels))
     folder = target / "case"
     folder.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(target / "image.nrrd"))

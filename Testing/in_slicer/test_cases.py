@@ -14,6 +14,7 @@ import slicer
 import vtk
 from counting import calls_of
 from listed_cases import CASES, Listing, judged, segwithu
+from opened_module import Opened
 
 
 def _all_regions(listing: Listing, name: str) -> dict:
@@ -260,3 +261,26 @@ def test_many_cases_are_shown_before_they_are_read_and_then_read_once(listing: L
     for calls in (shown, read, filled):
         assert calls[100] < 12 * calls[10], (shown, read, filled)
     assert shown[100] < read[100] / 5, "shown before it is read"
+
+
+def test_a_left_handed_case_opens_on_its_image_and_keeps_its_regions_in_a_saved_scene(
+    opened: Opened, data_folder: Path, tmp_path: Path
+) -> None:
+    import SimpleITK as sitk
+    from written_case import make_case
+
+    from SegWithUSlicerLib.cases.case_switch import put_case
+    from SegWithUSlicerLib.review.edits import grid_of, read_labels
+    from SegWithUSlicerLib.scene.case_nodes import find_cases
+    from SegWithUSlicerLib.scene.load_case import load_case
+    from SegWithUSlicerLib.scene.review_nodes import region_labels
+
+    disk = make_case(data_folder, tmp_path, left_handed=True, regions=True)
+    put_case(disk.folder, "Turned", {"T1": sitk.ReadImage(str(disk.image))})
+    opened.app.load_scene(opened.app.save_scene(tmp_path / "turned.mrb"))
+    (again,) = find_cases(slicer.mrmlScene)
+    for nodes in (again, load_case(disk.folder, slicer.util.loadVolume(str(disk.image)))):
+        assert grid_of(nodes)[1].Determinant() > 0
+        assert np.array_equal(read_labels(nodes), disk.labels[::-1])
+        assert disk.region_labels is not None
+        assert np.array_equal(region_labels(nodes, *grid_of(nodes)), disk.region_labels[::-1])

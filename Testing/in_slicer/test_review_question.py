@@ -211,3 +211,12 @@ def test_figures_after_an_edit_replace_those_of_the_model(reviewing: Reviewing) 
     assert (after[1], after[3], after[5]) == ("read by Ana", "1234 mm³", "0 mm³")
     panel.show_figures({})
     assert [table.item(0, column).text() for column in range(6)] == before
+    reviewing.start()
+    reviewing.paint_region()
+    reviewing.app.wait(lambda: bool(reviewing.state.edits))
+    rows = [[table.item(row, column).text() for column in range(6)] for row in range(3)]
+    assert rows[0][3] != before[3]
+    assert [row[2] for row in rows[:2] if row[4] == "-"].count("-") > 0, "a predicted Dice of what was edited"
+    anterior, posterior, total = (float(row[3].split()[0]) for row in rows)
+    assert abs(anterior + posterior - total) <= 1.0
+    assert rows[2][4] == "-"

@@ -92,6 +92,24 @@ def test_minutes_are_of_the_open_regions_at_the_reviewers_own_pace(case, tmp_pat
     session.close()
 
 
+def test_an_edited_structure_is_not_finished_any_more(case, tmp_path):
+    session, _seconds = _session(case, tmp_path)
+    first, second = session.state.asked
+    for name in (first, second):
+        session.show_structure(name)
+        session.finish()
+    paint(case, 1, (0, 0, 0))  # background before
+    assert session.check_for_edits()
+    assert session.state.finished == {second}
+    assert session.reopened == {first}
+    assert not session.state.is_done
+    session.show_structure(first)
+    session.finish()
+    session.close()
+    assert earlier_state(case.nodes, "Ana", tmp_path).finished == {first, second}
+    assert session.state.structure(first).verdict is Verdict.CORRECTED
+
+
 def test_time_on_a_region_goes_into_its_verdict_or_look(case, tmp_path):
     session, seconds = _session(case, tmp_path)
     first, second, third = [region.id for region in session.regions[:3]]

@@ -6,17 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 import vtk
-from loaded_case import exported_labels, load_volume, loaded_case
+from loaded_case import LoadedCase, exported_labels, load_volume, loaded_case, paint
 from mrml_headless import HeadlessScene
 from written_case import HIPPOCAMPUS, change_case, make_case
 
 from SegWithUCore.case.case_file import read_description
+from SegWithUCore.case.segmentation_file import read_reviewed, write_drawn_nrrd
+from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.models.input_spec import Code, Label, terminology_tag
 from SegWithUCore.util.errors import InputError
+from SegWithUSlicerLib.review.edits import EditWatch, grid_of, read_labels
+from SegWithUSlicerLib.review.store import load_reviewed, save_reviewed
 from SegWithUSlicerLib.scene.case_nodes import is_ours
 from SegWithUSlicerLib.scene.load_case import load_case
+from SegWithUSlicerLib.scene.review_nodes import region_labels
 from SegWithUSlicerLib.scene.slice_views import centre_of_structure, show_in_3d, show_structure
 
 KINDS = [{}, {"oblique": True}, {"transformed": True}, {"oblique": True, "transformed": True}]
@@ -45,6 +51,47 @@ def test_results_lie_on_the_inputs_grid_under_its_parent_transform(tmp_path, dat
 def test_segments_exported_by_slicer_are_the_labels_that_the_engine_wrote(tmp_path, data_folder, kind):
     case = loaded_case(tmp_path, data_folder, **kind)
     assert np.array_equal(exported_labels(case), case.disk.labels)
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+def test_a_left_handed_case_opens_on_its_image_turned_round_and_edits_return_to_its_grid(
+    tmp_path, data_folder, oblique
+):
+    disk = make_case(data_folder, tmp_path, left_handed=True, oblique=oblique, regions=True)
+    change_case(disk.folder, placement={"boxes": [{"side": "left", "index_ijk": [3, 4, 2], "size_ijk": [1, 1, 1]}]})
+    image = sitk.ReadImage(str(disk.image))
+    boxed = image.TransformIndexToPhysicalPoint((3, 4, 2))
+    sitk.WriteImage(sitk.Flip(image, (False, False, True)), str(tmp_path / "turned.nrrd"))  # as Slicer 5.13 loads it
+    headless = HeadlessScene(tmp_path / "slicer")
+    volume = load_volume(headless.scene, tmp_path / "turned.nrrd", "Turned")
+    image.SetOrigin(image.TransformIndexToPhysicalPoint((0, 0, 1)))
+    sitk.WriteImage(sitk.Flip(image, (False, False, True)), str(tmp_path / "moved.nrrd"))
+    with pytest.raises(InputError) as refused:
+        load_case(disk.folder, load_volume(headless.scene, tmp_path / "moved.nrrd", "Moved"))
+    assert refused.value.code == "other-grid"
+    nodes = load_case(disk.folder, volume)
+    error = nodes.maps["error_probability"]
+    assert np.array_equal(_matrix(error), _matrix(volume))
+    assert np.array_equal(slicer.util.arrayFromVolume(error), disk.error[::-1])
+    assert np.array_equal(read_labels(nodes), disk.labels[::-1])
+    assert np.array_equal(region_labels(nodes, *grid_of(nodes)), disk.region_labels[::-1])
+    assert np.allclose(nodes.boxes[0].GetCenterWorld(), np.multiply(boxed, (-1, -1, 1)), atol=1e-4)
+    voxel = tuple(int(part) for part in np.argwhere((disk.region_labels[::-1] > 0) & (disk.labels[::-1] == 0))[0])
+    watch = EditWatch(nodes, lambda: None)
+    paint(LoadedCase(headless, None, disk, volume, nodes), 2, voxel)
+    event = watch.edited(watch.check(), None)
+    assert (event.voxels_inside, event.voxels_outside) == (1, 0)
+    expected = disk.labels[::-1].copy()
+    expected[voxel] = 2
+    path = save_reviewed(nodes, disk.folder, "review.ana.jsonl")
+    grid, case = VoxelGrid.of(sitk.ReadImage(str(disk.image))), nodes.case.raw
+    assert np.array_equal(read_reviewed(path, grid, case)[0], expected[::-1])
+    alone = load_case(disk.folder, None, scene=HeadlessScene(tmp_path / "alone").scene)
+    structures = [{**case["structures"][0], "name": "background", "value": 0}, *case["structures"]]
+    # As segwithu correct does, on the case's own grid.
+    write_drawn_nrrd(path, grid.image(expected[::-1]), {**case, "structures": structures})
+    assert load_reviewed(alone, disk.folder, "review.ana.jsonl")
+    assert np.array_equal(read_labels(alone), expected)
 
 
 def test_reference_geometry_is_the_input_as_dicom_seg_export_needs(tmp_path, data_folder):

@@ -116,8 +116,9 @@ def read_segments(
 ) -> tuple[list[np.ndarray], list[SegmentFields], str]:
     """Read the layers (z, y, x) of a segmentation on the grid of its image, and its segments: the one reader of both.
 
-    It may cover a part of its image's grid, as Slicer crops what it saves. A plain label volume has one layer and no
-    segments. A segmentation without any label may lie anywhere.
+    It may cover a part of its image's grid, as Slicer crops what it saves. Of a left-handed image it may be
+    right-handed, with the last axis turned round, as Slicer 5.13 loads and saves such images. A plain label volume has
+    one layer and no segments. A segmentation without any label may lie anywhere.
 
     Args:
         grid: of its image.
@@ -133,6 +134,8 @@ def read_segments(
     """
     image = read_file(path)
     turned = turned_like(image, grid) if any_axes and image.GetDimension() == 3 else image
+    if image.GetDimension() == 3 and _handedness(VoxelGrid.of(grid).direction) < 0 < _handedness(turned.GetDirection()):
+        turned = sitk.Flip(turned, (False, False, True))
     layers, segments = _layers_on(path, turned, grid), segment_fields(path, image)
     note = _image_note(path, image, voxels_sha256) if voxels_sha256 else ""
     for each in segments:
@@ -147,6 +150,10 @@ def read_segments(
             found = f"{path} has {unnamed.size} voxels of the value {unnamed[0]:g}, which no segment has"
             raise InputError(f"{found}: save it again from Slicer, or give a label volume.", "unknown-label")
     return layers, segments, note
+
+
+def _handedness(direction: Sequence[float]) -> float:
+    return float(np.linalg.det(np.reshape(direction, (3, 3))))
 
 
 def _layers_on(path: Path, image: sitk.Image, grid: sitk.Image | VoxelGrid) -> list[np.ndarray]:

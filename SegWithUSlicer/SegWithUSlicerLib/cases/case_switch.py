@@ -13,7 +13,7 @@ from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from ..review import store
-from ..scene.case_images import ijk_to_ras, image_from
+from ..scene.case_images import Volume, ijk_to_ras, image_from, make_right_handed
 from ..scene.case_nodes import CaseNodes, find_cases, remove_node
 from ..scene.load_case import load_case, remove_folder
 from .moved_images import ImageMissingError, MovedImages
@@ -131,14 +131,17 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _put_volume(image: "sitk.Image", name: str) -> "slicer.vtkMRMLScalarVolumeNode":
-    """Make a volume of an image, voxel by voxel, on its own grid."""
+    """Make a volume of an image, voxel by voxel, on its own grid, right-handed."""
     import SimpleITK
 
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(_("The image of {name} is no volume with one value a voxel.").format(name=name))
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetAttribute(IMAGE_ATTRIBUTE, "1")
-    node.SetIJKToRASMatrix(ijk_to_ras(image.GetSpacing(), image.GetOrigin(), image.GetDirection()))
-    node.SetAndObserveImageData(image_from(SimpleITK.GetArrayViewFromImage(image)))
+    matrix = ijk_to_ras(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    volume = Volume(image_from(SimpleITK.GetArrayViewFromImage(image)), matrix)
+    make_right_handed(volume)
+    node.SetIJKToRASMatrix(volume.ijk_to_ras)
+    node.SetAndObserveImageData(volume.image)
     node.CreateDefaultDisplayNodes()
     return node

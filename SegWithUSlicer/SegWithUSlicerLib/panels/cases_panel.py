@@ -97,7 +97,7 @@ class CasesTable:
             table.setRowCount(len(items))
             for row, item in enumerate(items):
                 self._put(row, item)
-            fit_columns(table, [_WIDEST_PX] * (len(self._columns) - 1) + [_WIDEST_LAST_PX])
+            self._fit_columns()
             fit_rows(table, len(items), _LEAST_ROWS, _MOST_ROWS)
             table.clearSelection()
             flags = qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
@@ -119,12 +119,16 @@ class CasesTable:
         before, self.opened = self.opened, item
         self.update(before)
         self.update(item)
+        self._fit_columns()  # the mark of the open case needs room
         row = self._row_of(item)
         if row is not None:
             with self._gui.updating():
                 self._table.clearSelection()
                 self._table.setCurrentCell(row, 0)
             self._on_selected()
+
+    def _fit_columns(self) -> None:
+        fit_columns(self._table, [_WIDEST_PX] * (len(self._columns) - 1) + [_WIDEST_LAST_PX])
 
     def _put(self, row: int, item: CaseItem) -> None:
         for place, (text, tip) in enumerate(self._cells(item)):

@@ -33,8 +33,8 @@ from .widgets import GuiConnections, connect_clicks
 REVIEWER_SETTING = "SegWithU/Reviewer"
 ASKED_SETTING = "SegWithU/Asked/{model}"
 """The structures that were ticked last, one a line: the question of the next run of the model."""
-SECTIONS = ("inputsButton", "overlayButton", "advancedButton", "casesButton", "modelsButton")
-"""Folded during a review."""
+SECTIONS = ("inputsButton", "advancedButton", "casesButton", "modelsButton")
+"""Folded during a review; the result is not: a click on a structure goes to it, and the figures follow."""
 QUIET_MS = 600
 """Time after the last change of the segmentation after which a stroke counts as finished."""
 WATCH_MS = 1000
@@ -217,7 +217,7 @@ class ReviewPanel:
         while area is not None and not area.inherits("QScrollArea"):
             area = area.parent()
         if area is not None:
-            area.verticalScrollBar().value = self.ui.reviewButton.y
+            area.verticalScrollBar().value = self.ui.reviewButton.mapTo(area.widget(), qt.QPoint(0, 0)).y()
 
     # -- steps --
 
@@ -410,9 +410,7 @@ class ReviewPanel:
     def _check_for_edits(self) -> None:
         if self.session is not None and self.session.check_for_edits():
             self._save_later.trigger()
-            self._relist()
-            self._show_figures()
-            self._draw_progress()
+            self._changed()
 
     def _watch(self) -> None:
         """Let time count only while the user moves the mouse, types, or changes what a view shows."""
@@ -496,6 +494,8 @@ class ReviewPanel:
             lines[0] += _("; about {minutes:.0f} min left").format(minutes=max(session.core.minutes_left, 1))
         if is_asked and name not in session.state.finished and session.next_undecided(name) is None:
             lines.append(_("Look through {structure} and finish it.").format(structure=name))
+        if again := ", ".join(map(short_name, sorted(session.reopened - session.state.finished))):
+            lines.append(_("Edited since it was finished: {structures}.").format(structures=again))
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, lines))
         self.ui.nextButton.enabled = session.next_undecided() is not None
         self.ui.acceptRestButton.enabled = bool(session.state.rest().regions)

@@ -91,10 +91,11 @@ class StructuresPanel:
         """Show figures after a reviewer's work; of structures that are not named, the model's are shown again.
 
         Args:
-            figures: by name of the structure, its entry as in `case.json`, with `edited` or `read_by`.
+            figures: by name, the entry of `table_entries`, with `edited` or `read_by`.
         """
         self._figures = figures
         entries = table_entries(self._nodes.case.raw) if self._nodes is not None else []
+        entries = [{**entry, **figures.get(entry["name"], {})} for entry in entries]
         with self._gui.updating():
             self._fill(entries, self._nodes is not None and was_refused(self._nodes.case))
         fit_columns(self.ui.structuresTable, _WIDEST_PX)
@@ -114,7 +115,7 @@ class StructuresPanel:
                     item.setIcon(_swatch(structure.color))
                     item.setCheckState(item.checkState())  # a tick, which the width has room for
         for row, entry in enumerate(entries[len(structures) :], len(structures)):
-            tips = {0: entry["name"], 4: _interval_text(entry)}
+            tips = {0: entry["name"], 4: "" if _is_changed(entry) else _interval_text(entry)}
             for column, text in enumerate(_whole_texts(entry)):
                 put_cell(table, row, column, text, tips.get(column, ""))
             # A structure of another case may have had its tick and its colour in this row.
@@ -172,18 +173,25 @@ def _texts(structure: Structure, refused: bool, figures: Mapping[str, Any]) -> l
         unknown = _("not assessed")
         return [name, _("far from the training cases"), unknown, volume, unknown, unknown]
     expected, wrong = volume_text(structure.expected_volume_mm3), volume_text(structure.expected_wrong_mm3)
-    reader = figures.get("read_by")
-    expected = "-" if reader or figures.get("edited") else expected
+    reader, dice = figures.get("read_by"), dice_text(structure)
+    if _is_changed(figures):
+        dice = expected = "-"  # of the model's segmentation
     flag = _("read by {name}").format(name=reader) if reader else flag_text(structure) or "-"
-    return [name, flag, dice_text(structure), volume, expected, wrong]
+    return [name, flag, dice, volume, expected, wrong]
 
 
 def _whole_texts(entry: Mapping[str, Any]) -> list[str]:
     volume, expected = volume_cell(entry), expected_cell(entry)
     if "volume_mm3" in entry:
         volume, expected = volume_text(entry["volume_mm3"]), volume_text(entry.get("expected_volume_mm3"))
+    if _is_changed(entry):
+        expected = "-"
     name = entry["name"].replace("asymmetry of", "L - R:")  # what tells names apart must not be cut off
     return [name, "-", "", volume, expected, ""]
+
+
+def _is_changed(entry: Mapping[str, Any]) -> bool:
+    return bool(entry.get("read_by") or entry.get("edited"))
 
 
 def _interval_text(entry: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import slicer
 import vtk
 
+from SegWithUCore.case.structures_table import table_entries
 from SegWithUCore.review.edited_figures import edited_figures, removed_regions, with_figures
 from SegWithUCore.review.log_format import Edited
 from SegWithUCore.review.state import ReviewState
@@ -55,28 +56,6 @@ def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = Fa
     return array_of(merged).astype(dtype)
 
 
-def edited_event(nodes: CaseNodes, structures: Collection[int], box: Box | None, region: int | None) -> Edited:
-    """Return how the segmentation differs from the model's after an edit.
-
-    Args:
-        structures: values of the structures that the edit changed.
-        box: outside of it nothing differs.
-        region: ID of the current region.
-    """
-    names = {structure.value: structure.name for structure in nodes.case.structures}
-    changed = ", ".join(names[value] for value in sorted(structures) if value in names)
-    shape, matrix = grid_of(nodes)
-    differs = read_labels(nodes, box) != read_labels(nodes, box, original=True)
-    marked = region_labels(nodes, shape)[box or ...]
-    inside, count = int(np.count_nonzero(marked[differs])), int(np.count_nonzero(differs))
-    removed = tuple(removed_regions(_error_probability(nodes)[box or ...], marked, differs))
-    return Edited(region, changed, inside, count - inside, round(count * abs(matrix.Determinant()), 3), removed)
-
-
-def _error_probability(nodes: CaseNodes) -> np.ndarray:
-    return array_of(nodes.maps["error_probability"].GetImageData())
-
-
 class EditWatch:
     """Notices edits of a run's segmentation. Call `release` when done.
 
@@ -92,7 +71,7 @@ class EditWatch:
         self._state: tuple[object, ...] = ()
         self._box: Box | None = None
         self._labels = np.zeros((0, 0, 0), dtype=np.uint8)
-        self._drawn: tuple[Box, np.ndarray, np.ndarray] | None = None
+        self._fixed: tuple[Box, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
         node = nodes.segmentation
         if node is not None:
             # The node passes on what happens to its vtkSegmentation, also when that was exchanged.
@@ -101,19 +80,51 @@ class EditWatch:
         self.check()
 
     def figures(self, state: ReviewState, reviewer: str) -> dict[str, Mapping[str, Any]]:
-        """Return the entries of the structures in `case.json`, by name, as they are after the reviewer's work."""
+        """Return the entries of the table of structures, by name, after the work up to the last check."""
         nodes, box = self.nodes, self.box
         if box is None:
             return {}
-        if self._drawn is None or self._drawn[0] != box:
-            self._drawn = (box, read_labels(nodes, box, original=True), region_labels(nodes, grid_of(nodes)[0])[box])
-        _, drawn, marked = self._drawn
+        now, drawn, marked, q = self._volumes(box)
         values = {str(each["name"]): int(each["value"]) for each in nodes.case.raw["structures"]}
         finished = [value for name, value in values.items() if name in state.finished]
-        now, q = read_labels(nodes, box), _error_probability(nodes)[box]
         found = edited_figures(drawn, now, q, drawn, marked, [*values.values()], state.seen_ids, finished)
-        entries = with_figures(nodes.case.raw, found, reviewer)["structures"]
-        return {str(each["name"]): each for each in entries if int(each["value"]) != 0}
+        return {str(each["name"]): each for each in table_entries(with_figures(nodes.case.raw, found, reviewer))}
+
+    def edited(self, structures: Collection[int], region: int | None) -> Edited:
+        """Return how the segmentation of the last check differs from the model's.
+
+        Args:
+            structures: values of the structures that the edit changed.
+            region: ID of the current region.
+        """
+        names = {structure.value: structure.name for structure in self.nodes.case.structures}
+        changed = ", ".join(names[value] for value in sorted(structures) if value in names)
+        box = self.box
+        assert box is not None, "nothing can have changed"
+        now, drawn, marked, q = self._volumes(box)
+        differs = now != drawn
+        inside, count = int(np.count_nonzero(marked[differs])), int(np.count_nonzero(differs))
+        changed_mm3 = round(count * abs(grid_of(self.nodes)[1].Determinant()), 3)
+        return Edited(region, changed, inside, count - inside, changed_mm3, tuple(removed_regions(q, marked, differs)))
+
+    def _volumes(self, box: Box) -> tuple[np.ndarray, ...]:
+        """Return labels of the last check and of the model, regions and error probability in a box.
+
+        Only the first change, and Slicer needs long to merge the segments of a whole brain.
+        """
+        nodes = self.nodes
+        if self._fixed is None or self._fixed[0] != box:
+            q = array_of(nodes.maps["error_probability"].GetImageData())[box]
+            fixed = (read_labels(nodes, box, original=True), region_labels(nodes, *grid_of(nodes))[box], q)
+            self._fixed = (box, fixed)
+        return (self._in(box), *self._fixed[1])
+
+    def _in(self, box: Box) -> np.ndarray:
+        """Return the labels of the last check in a box around theirs."""
+        whole = np.zeros([side.stop - side.start for side in box], self._labels.dtype)
+        if self._box is not None:
+            whole[shifted(self._box, [side.start for side in box])] = self._labels
+        return whole
 
     @property
     def box(self) -> Box | None:
@@ -130,10 +141,7 @@ class EditWatch:
         box = union([self._box, _labelled_part(self.nodes, node)])
         if box is None:
             return frozenset()
-        after = read_labels(self.nodes, box)
-        before = np.zeros_like(after)
-        if self._box is not None:
-            before[shifted(self._box, [side.start for side in box])] = self._labels
+        before, after = self._in(box), read_labels(self.nodes, box)
         self._box, self._labels = box, after
         changed = before != after
         return frozenset(map(int, np.union1d(before[changed], after[changed]))) - {0}

@@ -4,6 +4,7 @@ Every act becomes a line of the log before it holds; the scene gets a copy of th
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic as system_monotonic
@@ -21,7 +22,7 @@ from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
-from .edits import EditWatch, edited_event, structure_at
+from .edits import EditWatch, structure_at
 from .opening import open_review
 from .store import has_unkept_edits, save_reviewed
 
@@ -47,6 +48,7 @@ class ReviewSession:
         core: the review itself.
         current: the region that is shown; None before the first, and where only a structure is.
         structure: name of the structure at hand: that of the region, or one without an open region.
+        reopened: names of structures that were edited after they had been finished.
         folder: of the review's files.
         resumed_at: id of the region where an earlier session stopped; None for a new review.
         notes: what the reviewer should know about how the review was found.
@@ -74,6 +76,7 @@ class ReviewSession:
         log, self.resumed_at, self.order = self.core.log, self.core.resumed_at, order
         self.folder = log.path.parent
         self.ids: list[int] = []
+        self.reopened: set[str] = set()
         self.relist()
         # From now on a re-run must not put other regions under the reviewer's eyes: it makes nodes of its own.
         mark_judged(nodes.segmentation)
@@ -218,7 +221,7 @@ class ReviewSession:
         self.core.append(log_format.StructureJudged(name, verdict, ""))
 
     def check_for_edits(self) -> bool:
-        """Notice edits and log them; False if nothing has changed."""
+        """Notice edits and log them; False if nothing has changed. An edited structure is not finished any more."""
         nodes = self.nodes
         if nodes.hub.GetScene() is None or nodes.segmentation is None or "error_probability" not in nodes.maps:
             return False  # the run is falling apart: what is gone is no edit
@@ -226,11 +229,15 @@ class ReviewSession:
         if changed:
             self._is_unsaved = True
             region = self.current.id if self.current is not None else None
-            self.core.append(edited_event(nodes, changed, self._watch.box, region))
+            self.core.append(self._watch.edited(changed, region))
+            for structure in self.nodes.case.structures:
+                if structure.value in changed and structure.name in self.state.finished:
+                    self.judge_structure(structure.name, None)
+                    self.reopened.add(structure.name)
         return bool(changed)
 
     def figures(self) -> dict[str, Mapping[str, Any]]:
-        """Return the figures of the structures after the reviewer's work, by name, as in `case.json`."""
+        """Return the entries of the table of structures after the reviewer's work, by name."""
         if self.nodes.hub.GetScene() is None or "error_probability" not in self.nodes.maps:
             return {}
         return self._watch.figures(self.state, self.core.log.reviewer)
@@ -271,9 +278,11 @@ class ReviewSession:
         Returns:
             Whether the list is another one.
         """
-        listed, before, asked = self.core.listed(self.order), self.ids, self.state.asked
+        before, asked = self.ids, self.state.asked
+        # Named after what was asked for: a region on its boundary may be of a neighbour, by the question of the run.
+        listed = [replace(region, structure=self.subject(region)) for region in self.core.listed(self.order)]
         if self.order == FIRST_ORDER:  # as the table of structures has them, left and right next to each other
-            listed.sort(key=lambda region: (region.kind is Kind.BLIND, asked.index(self.subject(region))))
+            listed.sort(key=lambda region: (region.kind is Kind.BLIND, asked.index(region.structure)))
         self.regions = self.arrange(listed)
         self.ids = [region.id for region in self.regions]
         return self.ids != before

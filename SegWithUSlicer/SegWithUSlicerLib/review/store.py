@@ -24,7 +24,7 @@ from SegWithUCore.util.strict_json import parse_json
 from ..i18n import _
 from ..scene.case_nodes import CaseNodes, add_hidden_node
 from ..scene.review_nodes import regions_hash
-from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash, is_whole_nrrd
+from ..scene.segmentation import CONTENT_ATTRIBUTE, content_hash, is_whole_nrrd, segment_id
 
 REVIEWS_FOLDER = Path("SegWithU") / "Reviews"
 LOG_ATTRIBUTE = "SegWithU.ReviewLog"
@@ -134,7 +134,7 @@ def has_unkept_edits(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     if node is None or node.GetAttribute(CONTENT_ATTRIBUTE) == content_hash(node):
         return False
     path = version_path(folder, log_name)
-    return not (log_name and path.is_file() and content_hash(_read(path)) == content_hash(node))
+    return not (log_name and path.is_file() and content_hash(_read(path, nodes)) == content_hash(node))
 
 
 def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
@@ -149,7 +149,7 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     path, node = version_path(folder, log_name), nodes.segmentation
     if node is None or not path.is_file():
         return False
-    reviewed = _read(path)
+    reviewed = _read(path, nodes)
     if reviewed.GetSegmentation().GetNumberOfSegments() == 0:
         text = _("{path} cannot be read: remove it to begin from the model's result.")
         raise InputError(text.format(path=path), code="damaged-file")
@@ -181,7 +181,7 @@ def _named_logs(nodes: CaseNodes) -> dict[str, "slicer.vtkMRMLTextNode"]:
     return {parse_json(node.GetAttribute(LOG_ATTRIBUTE), node.GetName()): node for node in log_nodes(nodes)}
 
 
-def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
+def _read(path: Path, nodes: CaseNodes) -> "slicer.vtkMRMLSegmentationNode":
     """Read a segmentation file into a node outside any scene; without segments if it cannot be read."""
     result = slicer.vtkMRMLSegmentationNode()
     if not is_whole_nrrd(path):
@@ -192,6 +192,24 @@ def _read(path: Path) -> "slicer.vtkMRMLSegmentationNode":
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(path))
     if storage.ReadData(node):
-        result.SetAndObserveSegmentation(node.GetSegmentation())
+        result.SetAndObserveSegmentation(_with_own_ids(node.GetSegmentation(), nodes))
     scene.Clear(True)
+    return result
+
+
+def _with_own_ids(found: "slicer.vtkSegmentation", nodes: CaseNodes) -> "slicer.vtkSegmentation":
+    """Return a segmentation whose structures have our IDs, which `segwithu correct` and other programs do not write.
+
+    They are known by their names, else by their label values, as in `read_reviewed`.
+    """
+    segments = {identifier: found.GetSegment(identifier) for identifier in found.GetSegmentIDs()}
+    by_name = {structure.name: segment_id(structure.value) for structure in nodes.case.structures}
+    by_value = {structure.value: segment_id(structure.value) for structure in nodes.case.structures}
+    has_names = any(segment.GetName() in by_name for segment in segments.values())
+    result = slicer.vtkSegmentation()
+    result.SetSourceRepresentationName(found.GetSourceRepresentationName())
+    for identifier, segment in segments.items():
+        own = by_name.get(segment.GetName()) if has_names else by_value.get(segment.GetLabelValue())
+        is_free = own is not None and own not in segments and result.GetSegment(own) is None
+        result.AddSegment(segment, own if is_free else identifier)
     return result

@@ -50,10 +50,12 @@ class CaseImages:
     Attributes:
         boxes: of each label, on the whole grid.
         region_boxes: the same of the regions.
+        stored_ijk_to_ras: of the case's own grid, which has the same voxels, but whose axes may be turned round.
     """
 
     labels: Volume
     boxes: Mapping[int, Box]
+    stored_ijk_to_ras: vtk.vtkMatrix4x4
     maps: dict[str, MapVolume] = field(default_factory=dict)
     regions: Volume | None = None
     region_boxes: Mapping[int, Box] = field(default_factory=dict)
@@ -70,6 +72,26 @@ def image_from(array_kji: np.ndarray) -> vtk.vtkImageData:
     image.SetDimensions(array_kji.shape[::-1])
     image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(array_kji).ravel(), deep=True))
     return image
+
+
+def turn(volume: Volume, axes: Sequence[int]) -> None:
+    """Turn axes (0, 1, 2 for i, j, k) of a volume round, in place: voxels stay where they are in the world."""
+    matrix = slicer.util.arrayFromVTKMatrix(volume.ijk_to_ras)
+    for axis in axes:
+        matrix[:3, 3] += matrix[:3, axis] * (volume.image.GetDimensions()[axis] - 1)
+        matrix[:3, axis] *= -1
+    volume.array[...] = np.flip(volume.array, tuple(2 - axis for axis in axes))
+    volume.ijk_to_ras = slicer.util.vtkMatrixFromArray(matrix)
+
+
+def make_right_handed(volume: Volume) -> None:
+    """Turn the last axis of a left-handed volume round, in place.
+
+    Slicer 5.13 does so when it loads an image or a scene: what is put into the scene otherwise would be turned round
+    when that is loaded again.
+    """
+    if volume.ijk_to_ras.Determinant() < 0:
+        turn(volume, [2])
 
 
 def empty_image(shape_kji: Sequence[int], dtype: np.dtype) -> vtk.vtkImageData:

@@ -96,7 +96,7 @@ def load_case(
     nodes.set_case(case, case_folder if lasting else None)
     put_maps(nodes, images)
     _put_segmentation(nodes, case, images)
-    put_boxes(nodes, case.boxes, images.labels.ijk_to_ras)
+    put_boxes(nodes, case.boxes, images.stored_ijk_to_ras)
     put_regions(nodes, regions, images.regions, images.region_boxes)
     keep_original(nodes)
     follow_parent_transform(nodes)

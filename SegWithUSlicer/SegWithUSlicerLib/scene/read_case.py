@@ -24,16 +24,20 @@ def read_case_images(
 ) -> CaseImages:
     """Read segmentation, label volume of regions, if any, and maps.
 
-    With an input, its exact geometry replaces the rounded one of the files.
+    With an input, its exact geometry replaces the rounded one of the files, whose axes are turned round where Slicer
+    has turned those of the input; without one they become right-handed.
 
     Raises:
         InputError: a file is missing or unreadable, or is on another grid than the input or the segmentation; or
             the segmentation holds a label that the case does not name.
     """
     labels = _read(case_folder / SEGMENTATION_FILE)
+    stored_ijk_to_ras = labels.ijk_to_ras
+    if input_node is None:
+        case_images.make_right_handed(labels)
     reference = labels if input_node is None else geometry_of(input_node)
-    _same_grid(labels, reference, case_folder / SEGMENTATION_FILE)
-    images = CaseImages(labels, boxes_of_labels(labels.array))
+    _put_on_grid(labels, reference, case_folder / SEGMENTATION_FILE)
+    images = CaseImages(labels, boxes_of_labels(labels.array), stored_ijk_to_ras)
     unknown = sorted(set(images.boxes) - {structure.value for structure in case.structures})
     if unknown:
         text = _("The case does not name label {value}: segment the case again.")
@@ -43,7 +47,7 @@ def read_case_images(
         for name in (REGIONS_FILE, REGION_LABELS_FILE) if case.raw.get("regions") is not None else ():
             if not is_as_written(case_folder, case.raw, name):
                 raise changed_error(case_folder, name)
-        _same_grid(images.regions, reference, case_folder / REGION_LABELS_FILE)
+        _put_on_grid(images.regions, reference, case_folder / REGION_LABELS_FILE)
         images.region_boxes = boxes_of_labels(images.regions.array)
     for name, info in case.maps.items():
         images.maps[name] = _read_map(case_folder / info.file, info, reference)
@@ -54,7 +58,7 @@ def _read_map(path: Path, info: MapInfo, reference: Volume) -> MapVolume:
     volume = _read(path)
     if volume.image.GetScalarType() != vtk.VTK_FLOAT:
         volume.image = image_from(volume.array.astype(np.float32))
-    _same_grid(volume, reference, path)
+    _put_on_grid(volume, reference, path)
     assessed = volume.array > info.not_assessed
     low = float(volume.array.min(where=assessed, initial=np.inf))
     high = float(volume.array.max(where=assessed, initial=-np.inf))
@@ -108,13 +112,17 @@ def _read(path: Path) -> Volume:
     return Volume(image, case_images.ijk_to_ras(stored.spacing, stored.origin, stored.direction))
 
 
-def _same_grid(volume: Volume, reference: Volume, path: Path) -> None:
+def _put_on_grid(volume: Volume, reference: Volume, path: Path) -> None:
     size = volume.image.GetDimensions()
+    axes = [slicer.util.arrayFromVTKMatrix(each.ijk_to_ras)[:3, :3] for each in (volume, reference)]
+    opposite = np.flatnonzero((axes[0] * axes[1]).sum(axis=0) < 0).tolist()
+    if opposite:
+        case_images.turn(volume, opposite)
     shift = max(
         float(np.linalg.norm(np.subtract(_corner(volume, corner), _corner(reference, corner))))
         for corner in ((0, 0, 0), (size[0], 0, 0), (0, size[1], 0), (0, 0, size[2]))
     )
-    spacing = np.linalg.norm(slicer.util.arrayFromVTKMatrix(reference.ijk_to_ras)[:3, :3], axis=0)
+    spacing = np.linalg.norm(axes[1], axis=0)
     if size != reference.image.GetDimensions() or shift > _GRID_TOLERANCE * spacing.min():
         text = _("{path} is not on the grid of its image: choose the image that this case was made from.")
         raise InputError(text.format(path=path), code="other-grid")

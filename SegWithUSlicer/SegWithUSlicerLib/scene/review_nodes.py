@@ -119,13 +119,20 @@ def region_mask(nodes: CaseNodes, region_id: int) -> RegionMask | None:
     )
 
 
-def region_labels(nodes: CaseNodes, shape_kji: Sequence[int]) -> np.ndarray:
-    """Return the ID of each voxel's region on the whole grid of the input, 0 outside regions; axes k, j, i."""
+def region_labels(nodes: CaseNodes, shape_kji: Sequence[int], ijk_to_ras: vtk.vtkMatrix4x4) -> np.ndarray:
+    """Return the ID of each voxel's region on the whole grid of the input, 0 outside regions; axes k, j, i.
+
+    Args:
+        shape_kji, ijk_to_ras: of that grid.
+    """
     volume = nodes.regions
     if volume is None or volume.GetImageData() is None:
         return np.zeros(tuple(shape_kji), np.uint16)
     part = array_of(volume.GetImageData())
-    start = [int(number) for number in volume.GetAttribute(_OFFSET_ATTRIBUTE).split()][::-1]
+    # By its place: in a scene of an earlier version, Slicer 5.13 turns left-handed volumes round.
+    to_ijk, first = vtk.vtkMatrix4x4(), matrix_of(volume).MultiplyPoint([0.0, 0.0, 0.0, 1.0])
+    vtk.vtkMatrix4x4.Invert(ijk_to_ras, to_ijk)
+    start = [round(number) for number in to_ijk.MultiplyPoint(first)[2::-1]]
     whole = np.zeros(tuple(shape_kji), part.dtype)
     whole[tuple(slice(first, first + size) for first, size in zip(start, part.shape, strict=True))] = part
     return whole
