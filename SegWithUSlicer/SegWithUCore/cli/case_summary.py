@@ -44,7 +44,9 @@ def asked_regions(case: Mapping[str, Any], folder: Path) -> list[Region]:
     Args:
         case: the content of its `case.json`.
     """
-    regions, asked = regions_of_case(folder, case)[0] if case.get("regions") else (), asked_structures(case)
+    if not case.get("regions"):
+        return []
+    regions, asked = regions_of_case(folder, case)[0], asked_structures(case)
     return [region for region in regions if region.kind is not Kind.BLIND and region.is_about(asked)]
 
 

@@ -101,9 +101,7 @@ def _regions_text(folder: Path, found: "FoundRegions") -> str:
     if len(found.regions) > len(rows):
         lines.append(f"... and {len(found.regions) - len(rows)} more in regions.csv")
     inside, total = sum(region.expected_wrong_mm3 for region in regions), found.expected_wrong_mm3
-    lines.append(
-        f"{len(regions)} regions hold {inside:.0f} of the {total:.0f} mm³ that may be wrong in all of the image."
-    )
+    lines.append(f"{len(regions)} regions hold {inside:.0f} of the {total:.0f} mm³ that may be wrong in the image.")
     return "\n".join([*lines, *([found.left_out_sentence] if found.left_out else [])])
 
 
