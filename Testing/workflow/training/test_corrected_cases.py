@@ -30,12 +30,17 @@ def folder(name: str, tmp_path: Path) -> Path:
     return made
 
 
+def finished(case: Path, reviewer: str) -> None:
+    names = [str(entry["name"]) for entry in read_case_file(case)["structures"] if entry["value"]]
+    review(case, reviewer, *(StructureJudged(name, Verdict.CORRECTED) for name in names))
+
+
 def test_only_corrections_of_finished_reviews_are_references(segmented_cases: Path, tmp_path: Path) -> None:
     cases, work = folder("cases", tmp_path), folder("work", tmp_path)
     done, open_, plain = (
         copied(segmented_cases / "hippocampus_075", cases, name) for name in ("done", "open", "plain")
     )
-    rest_accepted(done, "Ana", {1: Verdict.CORRECTED})
+    finished(done, "Ana")
     reviewed = edited(done, "Ana")
     judged(open_, "Ana", {1: Verdict.CORRECTED})
     edited(open_, "Ana")
@@ -50,7 +55,7 @@ def test_only_corrections_of_finished_reviews_are_references(segmented_cases: Pa
     with pytest.raises(UsageError) as refused:
         added_cases(str(open_), read_bundle(MODEL), work)
     assert refused.value.code == "no-corrected-case"
-    rest_accepted(done, "Ben", {1: Verdict.CORRECTED})
+    finished(done, "Ben")
     edited(done, "Ben")
     with pytest.raises(InputError) as twice:
         added_cases(str(done), read_bundle(MODEL), work)
@@ -92,7 +97,7 @@ def test_a_finished_structure_teaches_whatever_regions_say(
 
 def test_a_case_of_a_model_with_other_structures_is_refused(segmented_cases: Path, tmp_path: Path) -> None:
     case = copied(segmented_cases / "hippocampus_075", tmp_path)
-    rest_accepted(case, "Ana", {1: Verdict.CORRECTED})
+    finished(case, "Ana")
     edited(case, "Ana")
     changed_case(case, lambda content: content["structures"][2].update(name="tail"))
     with pytest.raises(InputError) as refused:
@@ -156,7 +161,7 @@ def test_a_head_with_named_labels_is_cut_to_the_boxes_that_have_some(
 def test_a_finished_review_on_the_page_names_the_corrected_cases(segmented_cases: Path, tmp_path: Path) -> None:
     corrected_one = copied(segmented_cases / "hippocampus_075", tmp_path)
     copied(segmented_cases / "hippocampus_319", tmp_path)
-    rest_accepted(corrected_one, "Ana", {1: Verdict.CORRECTED})
+    finished(corrected_one, "Ana")
     edited(corrected_one, "Ana")
     with served(tmp_path) as server:
         client = WebClient(server.gate.link)
