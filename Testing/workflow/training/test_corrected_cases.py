@@ -1,11 +1,12 @@
 """`calibrate --add` with reviewed case folders, and with heads: references are cut to the boxes of the model."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import changed_case, copied, edited, judged, rest_accepted, review
+from exchanged_cases import changed_case, changed_regions, copied, edited, judged, listed_regions, rest_accepted, review
 from segwithu_command import MODEL
 from web_client import WebClient, served
 
@@ -62,6 +63,21 @@ def test_only_corrections_of_finished_reviews_are_references(segmented_cases: Pa
     assert twice.value.code == "two-references"
 
 
+def test_a_review_of_a_version_without_blind_sample_teaches_when_all_regions_have_a_verdict(
+    segmented_cases: Path, tmp_path: Path
+) -> None:
+    case = copied(segmented_cases / "hippocampus_075", tmp_path)
+    rows = (case / "regions.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    changed_regions(case, "".join(row for row in rows if "blind sample" not in row))
+    judged(case, "Ana", {1: Verdict.CORRECTED})
+    edited(case, "Ana")
+    with pytest.raises(UsageError):
+        added_cases(str(case), read_bundle(MODEL), folder("work", tmp_path))
+    shutil.rmtree(tmp_path / "work")
+    judged(case, "Ana", dict.fromkeys(range(1, len(listed_regions(case)) + 1), Verdict.ACCEPTED))
+    assert len(added_cases(str(case), read_bundle(MODEL), folder("work", tmp_path))) == 1
+
+
 @pytest.mark.parametrize("is_edited", [True, False])
 def test_a_finished_structure_teaches_whatever_regions_say(
     is_edited: bool, segmented_cases: Path, tmp_path: Path
@@ -108,7 +124,8 @@ def test_a_case_of_a_model_with_other_structures_is_refused(segmented_cases: Pat
 @pytest.mark.parametrize("doubt", [Verdict.REJECTED, Verdict.SECOND_READER])
 def test_what_a_reviewer_doubts_is_no_reference(doubt: Verdict, segmented_cases: Path, tmp_path: Path) -> None:
     case = copied(segmented_cases / "hippocampus_075", tmp_path)
-    rest_accepted(case, "Ana", {1: Verdict.CORRECTED, 2: doubt})
+    finished(case, "Ana")
+    review(case, "Ana", *(StructureJudged(f"{end} hippocampus", doubt) for end in ("anterior", "posterior")))
     edited(case, "Ana")
     with pytest.raises(UsageError) as refused:
         added_cases(str(case), read_bundle(MODEL), folder("work", tmp_path))
