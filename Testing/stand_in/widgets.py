@@ -101,6 +101,7 @@ class qMRMLNodeComboBox(QT.QWidget):
     """A selector of one node of the scene."""
 
     currentNodeChanged = QtCore.Signal(object)
+    nodeAboutToBeRemoved = QtCore.Signal(object)
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)

@@ -257,8 +257,6 @@ def read_for_worklist(
         compare: that the files of a review are there, and the segmentation is the one written; not in Slicer's window.
         heavy: whether volumes may be read to measure what a reviewer has done (`shown_case`); not in Slicer's window.
     """
-    from .reviewed_case import shown_case  # needs numpy
-
     try:
         case = read_case(folder)
         with naming_case(folder):
@@ -266,8 +264,12 @@ def read_for_worklist(
                 (case_file(folder, case, name) if name == SEGMENTATION_FILE else checked_file(folder, name))
             found = read_reviews(folder, case, also)
             seen = found if reviewer is None else seen_by(reviewer, found)
-            case, notes = shown_case(folder, case, seen.reviews, heavy)
-            return entry_of(folder, case, replace(seen, notes=(*seen.notes, *notes)), found.reviews)
+            if seen.reviews:
+                from .reviewed_case import shown_case  # needs numpy
+
+                case, notes = shown_case(folder, case, seen.reviews, heavy)
+                seen = replace(seen, notes=(*seen.notes, *notes))
+            return entry_of(folder, case, seen, found.reviews)
     except InputError as error:
         name = folder.name if lost_link(folder) else folder.resolve().name  # not that of an annex key
         return WorklistEntry(name, folder, trouble=str(error))
