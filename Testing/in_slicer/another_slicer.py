@@ -70,7 +70,7 @@ def quit_busy(reviewing: Any, told: dict[str, str]) -> dict[str, Any]:
     folders = sorted(path.parent for path in Path(told["cases"]).glob("*/case.json"))
     exports = panel.cases.exports
     exports.export(folders, Path(told["folder"]) / "out")
-    pids.append(hold(exports.process))
+    pids.append(hold(exports.process, lambda: reviewing.ui.exportBar.value >= 1))
     files = [str(path) for path in reviewing.opened.private_folders()]
     return {"pids": pids, "private": files}
 

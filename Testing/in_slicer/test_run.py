@@ -247,6 +247,7 @@ def test_click_on_a_structure_centres_it_and_3d_shows_it(opened: Opened) -> None
     segment_crop(opened)
     offsets = set()
     for row in range(2):
+        opened.panel.structures._pressed(row, 0)  # as a click on the name does, and not one on the tick
         opened.panel.structures._clicked(row, 0)
         offsets.add(round(opened.app.slice_views["Green"].node.GetSliceOffset()))
     assert len(offsets) == 2
