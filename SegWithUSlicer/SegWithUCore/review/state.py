@@ -242,7 +242,8 @@ class ReviewState:
         return own[: max(Counter(place.structure for place in places).values(), default=0)]
 
     def _in_question(self) -> list[Region]:
-        gone = self.edits[-1].removed if self.edits else ()
+        # What was judged, or is at hand, stays: the reviewer would miss it.
+        gone = {*self.edits[-1].removed} - self._verdicts.keys() - {self.last_region} if self.edits else ()
         regions = (region for region in self._regions.values() if region.kind is not Kind.BLIND)
         return [region for region in regions if region.is_about(self.asked) and region.id not in gone]
 

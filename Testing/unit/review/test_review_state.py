@@ -206,6 +206,12 @@ def test_list_next_rest_and_end_mean_the_structures_that_are_asked() -> None:
 def test_regions_that_an_edit_removed_leave_the_list_until_the_next_one_brings_them_back() -> None:
     state = replayed(Edited(None, "anterior", 9, 0, 9.0, (1, 3)))
     assert ([region.id for region in state.listed()], state.progress().regions) == ([2, 4], 2)
+    state.apply(events_of(RegionViewed(3, 1.0))[0])
+    assert [region.id for region in state.listed()] == [2, 3, 4], "it is at hand"
+    state.apply(events_of(VerdictGiven(3, Verdict.CORRECTED))[0])
+    state.apply(events_of(RegionViewed(2, 1.0))[0])
+    assert [region.id for region in state.listed()] == [2, 3, 4], "it has a verdict"
+    state = replayed(Edited(None, "anterior", 9, 0, 9.0, (1, 3)))
     state.apply(events_of(Edited(None, "anterior", 3, 0, 3.0, (1,)))[0])
     assert [region.id for region in state.listed()] == [2, 3, 4]
 

@@ -154,9 +154,10 @@ export function isAbout({ structure, competing }, names) {
 
 // Regions of the asked structures.
 export function inQuestion(state) {
-    return state.regions.filter(
-        (region) => region.kind !== BLIND && isAbout(region, state.asked) && !state.removed.includes(region.id),
-    );
+    // Of what an edit removed, that stays which was judged, or is at hand: the reviewer would miss it.
+    const isGone = ({ id }) =>
+        state.removed.includes(id) && state.verdicts[id] === undefined && id !== state.lastRegion;
+    return state.regions.filter((region) => region.kind !== BLIND && isAbout(region, state.asked) && !isGone(region));
 }
 
 // Those, and, once the asked structures are finished, the blind sample.
