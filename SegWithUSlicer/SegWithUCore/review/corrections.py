@@ -33,6 +33,8 @@ def take_as_edit(
 ) -> tuple[Path, dict[str, list[float]]]:
     """Keep a segmentation as a reviewer's version of that of a case, with a line in the review.
 
+    A structure that it changes is not finished any more.
+
     Args:
         mask: label volume with the values of the case, or `.seg.nrrd`, on the grid of the case; None for what another
             program has saved over the segmentation of the case, which stays so (`restore_segmentation`).
@@ -63,7 +65,15 @@ def take_as_edit(
         differs = before != after
         if not differs.any():
             raise InputError(f"{mask} has the labels of {folder}: there is no edit to be taken.")
-        values = sorted({*before[differs].tolist(), *after[differs].tolist()} - {0})
+        former = before  # the reviewer's version that is replaced: what goes back to the model's changes, too
+        if target.is_file():
+            try:
+                former = segmentation_file.read_reviewed(target, grid, case)[0]
+            except InputError:  # damaged: any structure may change
+                former = np.zeros_like(before)
+        values, edited = (
+            sorted({*was[was != after].tolist(), *after[was != after].tolist()} - {0}) for was in (before, former)
+        )
         voxel_mm3, count = float(np.prod(grid.spacing)), int(np.count_nonzero(differs))
         with atomic_file(target, overwrite=overwrite) as work:
             if segments:  # with all that its program knows, such as segments of the reviewer's own
@@ -74,7 +84,7 @@ def take_as_edit(
                 segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
             check_file(work)
             if case.get("regions") is not None:  # else there is no review
-                structures = ", ".join(names[value] for value in values)
+                structures = ", ".join(names[value] for value in edited)
                 marked = sitk.GetArrayFromImage(case_volume(folder, case, REGION_LABELS_FILE))
                 inside = int(np.count_nonzero(marked[differs]))
                 error = sitk.GetArrayFromImage(case_volume(folder, case, ERROR_PROBABILITY_FILE))
@@ -82,7 +92,7 @@ def take_as_edit(
                 edit = Edited(None, structures, inside, count - inside, round(count * voxel_mm3, 3), removed)
                 reviewed = ReviewedCase(case, *regions_of_case(folder, case))
                 with contextlib.closing(Session.open(reviewed, folder, reviewer)) as session:
-                    session.append(edit)
+                    session.edit(edit)
     return target, {names[each]: [float(np.sum(one == each)) * voxel_mm3 for one in (before, after)] for each in values}
 
 

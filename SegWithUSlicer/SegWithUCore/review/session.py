@@ -23,6 +23,7 @@ from .log_format import (
     Action,
     Asked,
     Closed,
+    Edited,
     Opened,
     ParsedLog,
     PlaceAdded,
@@ -195,6 +196,14 @@ class Session:
         """Change the question; names of structures of the case, at least one."""
         if tuple(structures) != self.state.asked:
             self.append(Asked(tuple(structures)))
+
+    def edit(self, edited: Edited) -> list[str]:
+        """Add an edit; returns the structures that it changes after they were finished: they are finished no more."""
+        self.append(edited)
+        reopened = [name for name in edited.structure.split(", ") if name in self.state.finished]
+        for name in reopened:
+            self.append(StructureJudged(name, None))
+        return reopened
 
     def finish(self, structure: str) -> Verdict:
         """Take a structure, which was looked through, as right; returns whether as accepted or as corrected."""

@@ -229,11 +229,7 @@ class ReviewSession:
         if changed:
             self._is_unsaved = True
             region = self.current.id if self.current is not None else None
-            self.core.append(self._watch.edited(changed, region))
-            for structure in self.nodes.case.structures:
-                if structure.value in changed and structure.name in self.state.finished:
-                    self.judge_structure(structure.name, None)
-                    self.reopened.add(structure.name)
+            self.reopened.update(self.core.edit(self._watch.edited(changed, region)))
         return bool(changed)
 
     def figures(self) -> dict[str, Mapping[str, Any]]:

@@ -85,7 +85,7 @@ def test_undo_and_rest_are_lines_that_a_copy_follows(tmp_path: Path) -> None:
     assert set(rest.regions) == {1, 2}
     assert not session.is_done and session.accept_rest() is None
     assert session.finish("anterior") is Verdict.ACCEPTED and session.is_done
-    session.append(Edited(2, "anterior", 3, 0, 3.0))
+    assert session.edit(Edited(2, "anterior, posterior", 3, 0, 3.0)) == ["anterior"] and not session.is_done
     assert session.finish("anterior") is Verdict.CORRECTED
     session.ask(["anterior"])
     assert not isinstance(session.actions[-1], Asked), "it is what is asked"

@@ -17,6 +17,7 @@ from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.report.case_report import write_cohort_overview
 from SegWithUCore.review import reviewed_case
 from SegWithUCore.review.log_format import Edited, StructureJudged, Verdict, read_log
+from SegWithUCore.review.reviews import read_reviews
 from SegWithUCore.review.worklist import read_for_worklist
 from SegWithUCore.util.errors import OutputError
 
@@ -238,6 +239,25 @@ def test_what_does_not_belong_to_the_case_is_refused(
     assert (version.read_bytes(), (case / f"review.{READER}.jsonl").read_bytes()) == (first, log)
     assert segwithu("correct", case, smaller, "--reviewer", READER, "--overwrite").code == 0
     np.testing.assert_array_equal(array(version), array(smaller))
+
+
+def test_a_structure_that_a_later_correction_changes_is_finished_no_more(
+    case: Path, tmp_path: Path, segwithu: Command
+) -> None:
+    """That it goes back to what the model drew is a change, too."""
+
+    def without(*values: int) -> Path:
+        def erase(labels: np.ndarray) -> None:
+            for value in values:
+                labels.flat[np.flatnonzero(labels == value)[-9:]] = 0
+
+        return mask_of(case, tmp_path / f"without{values}.nii.gz", erase)
+
+    assert segwithu("correct", case, without(1, 2), "--reviewer", READER).code == 0
+    review(case, READER, *(StructureJudged(name, Verdict.CORRECTED) for name in (ANTERIOR, POSTERIOR)))
+    assert segwithu("correct", case, without(2), "--reviewer", READER, "--overwrite").code == 0
+    (now,) = read_reviews(case, read_case(case)).reviews
+    assert now.state.finished == {POSTERIOR}
 
 
 def test_a_corrected_segmentation_is_judged_again(
