@@ -91,7 +91,10 @@ def _group_lives(group: int) -> bool:
 
 
 def _linux_group_lives(group: int) -> bool:
-    """Check whether a process that is no zombie belongs to the group: orphans may wait long to be collected."""
+    """Check whether a process that is no zombie belongs to the group: orphans may wait long to be collected.
+
+    A zombie with threads is still ending, and holds its files and locks until they are gone.
+    """
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -99,7 +102,7 @@ def _linux_group_lives(group: int) -> bool:
             fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
             continue  # it ended while we looked
-        if len(fields) > 2 and fields[2] == str(group) and fields[0] not in "ZX":
+        if len(fields) > 17 and fields[2] == str(group) and (fields[0] not in "ZX" or int(fields[17]) > 1):
             return True
     return False
 

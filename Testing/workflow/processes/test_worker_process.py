@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -174,6 +175,31 @@ def test_cancel_returns_before_the_tree_has_ended(worker: WorkerProcess, monkeyp
     wait_for(worker, lambda: run.final)
     assert in_time == [True]
     assert run.kinds == ["progress", "cancelled"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it asks Linux for the threads of a process")
+def test_a_process_whose_first_thread_has_ended_counts_as_alive(tmp_path: Path) -> None:
+    """Its others hold its locks: what it was writing could not be removed yet."""
+    code = (
+        "import ctypes, signal, sys, threading, time, pathlib\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "pathlib.Path(sys.argv[1]).touch()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    begun = tmp_path / "begun"
+    process = subprocess.Popen([sys.executable, "-c", code, str(begun)], start_new_session=True)
+    try:
+        state = Path(f"/proc/{process.pid}/stat")
+        until = time.monotonic() + PATIENCE_S
+        while not begun.exists() or state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert child_process.end_process_tree(process, None)
+        assert process.poll() is not None
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_late_events_of_a_cancelled_run_are_dropped(worker: WorkerProcess) -> None:
