@@ -29,7 +29,7 @@ from .session import ReviewedCase, Session
 
 
 def take_as_edit(
-    folder: Path, reviewer: str, mask: Path | None = None, overwrite: bool = False
+    folder: Path, reviewer: str, mask: Path | None = None, overwrite: bool = False, review: Session | None = None
 ) -> tuple[Path, dict[str, list[float]]]:
     """Keep a segmentation as a reviewer's version of that of a case, with a line in the review.
 
@@ -39,6 +39,7 @@ def take_as_edit(
         mask: label volume with the values of the case, or `.seg.nrrd`, on the grid of the case; None for what another
             program has saved over the segmentation of the case, which stays so (`restore_segmentation`).
         overwrite: also if the reviewer has a version, which is lost.
+        review: the reviewer's, where it is open; else it is opened for the line.
 
     Returns:
         The version, and the volume in mm3 of each structure that it changes, by name: before and after.
@@ -90,9 +91,12 @@ def take_as_edit(
                 error = sitk.GetArrayFromImage(case_volume(folder, case, ERROR_PROBABILITY_FILE))
                 removed = tuple(removed_regions(error, marked, differs))
                 edit = Edited(None, structures, inside, count - inside, round(count * voxel_mm3, 3), removed)
-                reviewed = ReviewedCase(case, *regions_of_case(folder, case))
-                with contextlib.closing(Session.open(reviewed, folder, reviewer)) as session:
-                    session.edit(edit)
+                if review is not None:
+                    review.edit(edit)
+                else:
+                    reviewed = ReviewedCase(case, *regions_of_case(folder, case))
+                    with contextlib.closing(Session.open(reviewed, folder, reviewer)) as session:
+                        session.edit(edit)
     return target, {names[each]: [float(np.sum(one == each)) * voxel_mm3 for one in (before, after)] for each in values}
 
 

@@ -21,12 +21,14 @@ from ..case.case_folders import checked_file
 from ..case.segmentation_file import read_reviewed
 from ..regions.region import ORDERS
 from ..review import log_format
+from ..review.corrections import take_as_edit
 from ..review.log import LogInUseError, now_utc
 from ..review.reviewed_case import measured_volumes, reviewed_case
 from ..review.reviewer import log_path, version_path
 from ..review.reviews import Review, corrected_cases_text
 from ..review.session import SHORTEST_LOOK_S, Session
 from ..review.verdicts import GIVEN
+from ..util.atomic_files import temporary_folder
 from ..util.errors import InputError, OutputError, UsageError
 from ..util.strict_json import parse_json
 from .case_page import PageCase, page_entries
@@ -262,6 +264,30 @@ class OpenReviews:
                 return review.answer(known)
             error = "Another window changed this review: check the region, and give the verdict again."
             raise RefusalError(409, {"kind": "stale", "error": error, **review.to_json()})
+
+    def take_mask(self, id_: str, session: str, mask: bytes, name: str, ending: str) -> dict[str, Any]:
+        """Keep a segmentation as the reviewer's version, which replaces the one before; the page then opens it again.
+
+        Args:
+            mask: the content of its file.
+            name: of its file, for messages.
+            ending: of its name, which says what the file is.
+
+        Raises:
+            RefusalError: the session is over.
+            InputError, OutputError: as `take_as_edit`.
+        """
+        with self._lock:
+            review = self.review(id_, session)
+            folder, core = review.case.volumes.folder, review.session
+            with temporary_folder(folder) as private:
+                file = private / f"mask{ending}"
+                file.write_bytes(mask)
+                try:
+                    changed = take_as_edit(folder, core.log.reviewer, file, overwrite=True, review=core)[1]
+                except InputError as error:
+                    raise InputError(str(error).replace(str(file), name), error.code) from error
+            return {"volumes_mm3": changed}
 
     def review(self, id_: str, session: str) -> OpenReview:
         """Return the review of a session, and note that its window is open.

@@ -1,5 +1,7 @@
 """The addresses of the server, each with the function that answers it. No file path is taken from a request."""
 
+import base64
+import binascii
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +14,8 @@ from .static_files import VOXEL_TYPE, StaticFile
 
 # Limit of a name or a session in a request.
 LONGEST_TEXT = 1000
+# Of files that the page takes as an edit.
+MASK_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 Query = Mapping[str, str]
@@ -41,6 +45,7 @@ class Routes:
             re.compile(f"{case}/open"): self._open,
             re.compile(f"{case}/alive"): lambda body, id_: reviews.alive(id_, _text(body, "session")),
             re.compile(f"{case}/events"): self._events,
+            re.compile(f"{case}/mask"): self._mask,
             re.compile(f"{case}/close"): self._close,
         }
 
@@ -91,6 +96,18 @@ class Routes:
         events = _events_of(body.get("events"))
         session, last = (_text(body, name) for name in ("session", "last"))
         return self.reviews.add(id_, session, last, events)
+
+    def _mask(self, body: Body, id_: str) -> dict[str, Any]:
+        name = _text(body, "name")
+        ending = next((each for each in MASK_ENDINGS if name.lower().endswith(each)), "")
+        content = body.get("content")
+        if not ending or not isinstance(content, str):
+            raise UsageError(f"'{name:.80}' is no mask: give a file that ends in {', '.join(MASK_ENDINGS)}.")
+        try:
+            mask = base64.b64decode(content, validate=True)
+        except binascii.Error as error:
+            raise UsageError("The field 'content' must be base64.") from error
+        return self.reviews.take_mask(id_, _text(body, "session"), mask, name, ending)
 
     def _close(self, body: Body, id_: str) -> dict[str, Any]:
         self.reviews.close(_text(body, "session"))

@@ -43,7 +43,8 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 # A request with the longest comment has less than half of it.
-MOST_BODY_BYTES = 2 << 20
+# A mask of a large image, compressed, has some megabytes.
+MOST_BODY_BYTES = 64 << 20
 PART_BYTES = 1 << 20
 # A client that neither sends nor receives a byte for so long is disconnected, and one that shows no token in all.
 SILENT_S = 20.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 from exchanged_cases import CASES
 from page_browser import Visit
 from repository import HELPERS, PACKAGES
@@ -637,3 +638,35 @@ def test_verdicts_that_were_not_stored_before_somebody_else_went_on_become_a_fil
     assert segwithu("merge-reviews", file, "--into", cases).code == 0
     assert lines_of(cases / CASES[0], "Ana")[: len(before)] == before
     assert len(list((cases / CASES[0]).glob("review.Ana.jsonl.from-*"))) == 1, "what does not fit is kept beside"
+
+
+def test_a_mask_of_an_editor_is_taken_as_the_edit_of_the_reader(cases: Path, tmp_path: Path, visit: Opener) -> None:
+    folder = cases / CASES[0]
+    image = sitk.ReadImage(str(folder / "segmentation.nii.gz"))
+    labels = sitk.GetArrayFromImage(image)
+    labels[:, :, :15][labels[:, :, :15] == 1] = 0
+    drawn = sitk.GetImageFromArray(labels)
+    drawn.CopyInformation(image)
+    sitk.WriteImage(drawn, str(tmp_path / "mask.nii.gz"))
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        row = page.locator("tr", has_text="anterior").first
+        before = row.inner_text()
+        taking = page.get_by_label("Take a mask as my edit...")
+        taking.set_input_files(str(tmp_path / "broken.nii.gz"))
+        page.get_by_text("broken.nii.gz", exact=False).and_(
+            page.locator("[role=status], [role=alert]")
+        ).first.wait_for()
+        assert review_of(folder, "Ana").state.edited == frozenset()
+        taking.set_input_files(str(tmp_path / "mask.nii.gz"))
+        page.get_by_text("is your version now").wait_for()
+        assert row.inner_text() != before
+        taking.set_input_files(str(tmp_path / "mask.nii.gz"))
+        page.get_by_role("dialog").get_by_role("button", name="Replace it").click()
+        page.get_by_text("is your version now").wait_for()
+    assert "anterior hippocampus" in review_of(folder, "Ana").state.edited
+    assert ["409" in each for each in window.troubles] == [True], "the browser tells of the one that was refused"

@@ -1,5 +1,6 @@
 """The server behind the page, asked as its page asks it, on real cases: volumes and reviews."""
 
+import base64
 import errno
 import json
 import os
@@ -409,3 +410,32 @@ def test_the_review_of_slicer_shows_the_version_that_was_edited_there(cases):
         assert np.array_equal(shown, edited)
         bob = client.open(review.case, "Bob").opened
         assert (bob["has_edits"], bob["labels"]) == (False, None)
+
+
+def test_a_mask_becomes_the_reviewers_version_and_a_bad_one_changes_nothing(cases):
+    folder = cases / NAME
+    image = sitk.ReadImage(str(folder / "segmentation.nii.gz"))
+    drawn = sitk.GetArrayFromImage(image)
+    drawn[drawn == 1] = 0
+    edited = sitk.GetImageFromArray(drawn)
+    edited.CopyInformation(image)
+    sitk.WriteImage(edited, str(cases.parent / "mask.nii.gz"))
+    content = (cases.parent / "mask.nii.gz").read_bytes()
+    before = sorted(path.name for path in folder.iterdir())
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review: WebReview = client.open(client.case_id(NAME), "Ana")
+        address = f"/api/cases/{review.case}/mask"
+        sent = {"session": review.opened["session"], "name": "mask.nii.gz"}
+        for wrong in ({"content": base64.b64encode(content[:-40]).decode()}, {"content": "?"}, {"name": "mask.png"}):
+            status, answer = client.post(address, {**sent, "content": base64.b64encode(content).decode(), **wrong})
+            assert status in (400, 409, 422) and answer["error"]
+            assert str(cases) not in answer["error"]
+            assert {name for name in set(os.listdir(folder)) - set(before) if not name.startswith("review.")} == set()
+        assert client.post(address, {**sent, "session": "other", "content": ""})[0] != 200
+        status, answer = client.post(address, {**sent, "content": base64.b64encode(content).decode()})
+        assert (status, answer["volumes_mm3"]["anterior hippocampus"][1]) == (200, 0.0)
+        again: WebReview = client.open(review.case, "Ana")
+        facts = again.opened["labels"]
+        assert np.array_equal(on_grid(volume(client, again.case, facts), facts["box"], drawn.shape, 0), drawn)
+        assert [line["event"] for line in again.opened["lines"]].count("edited") == 1

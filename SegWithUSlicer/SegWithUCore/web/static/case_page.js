@@ -52,8 +52,9 @@ export class CasePage {
             setOrder: (order) => this.setOrder(order),
             save: () => this.saveVerdicts(),
             load: (file) => this.continueFrom(file),
+            takeMask: (file) => this.review.takeMask(file),
         });
-        this.card = new VerdictCard(worklist.verdicts, this.side.rest, {
+        this.card = new VerdictCard(worklist.verdicts, this.side.rest, this.side.mask, {
             judge: (verdict) => this.judge(verdict),
             undo: () => this.undo(),
             comment: (text) => this.comment(text),

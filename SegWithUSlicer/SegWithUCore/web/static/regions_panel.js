@@ -227,8 +227,8 @@ export class RegionsPanel {
 // Why a region is uncertain, and what the reviewer says about it.
 export class VerdictCard {
     // `verdicts` are the rows of the table of verdicts. `actions` has judge, undo, comment, judgeStructure, addPlace.
-    // `rest` is the button that accepts the rest.
-    constructor(verdicts, rest, actions) {
+    // `rest` is the button that accepts the rest, `mask` takes a mask as an edit; null for none.
+    constructor(verdicts, rest, mask, actions) {
         this.actions = actions;
         this.why = element("p", { class: "why", tabIndex: 0 });
         this.given = verdicts.filter(({ looked }) => looked);
@@ -292,6 +292,7 @@ export class VerdictCard {
                 this.structure,
                 element("div", { class: "row" }, ...this.structureButtons),
                 element("label", { class: "check" }, this.goOn, "Go on after a verdict"),
+                mask,
             ),
         );
     }

@@ -6,6 +6,7 @@ import { lineOf } from "./log_lines.js";
 import { inOrder, isAbout, isBlind, isDone, listed, nextPlace } from "./review_state.js";
 import { openRest, reviewState, structureVerdict } from "./review_state.js";
 import { reviewFileText } from "./source_file.js";
+import { shortName, volumeText } from "./texts.js";
 
 const ALIVE_MS = 10_000;
 const RETRY_MS = 5_000;
@@ -232,6 +233,25 @@ export class Review {
         if (this.current && this.isOpen && seconds >= SHORTEST_LOOK_S) {
             this.act([{ event: "looked", region: this.current.id, seconds: rounded(seconds) }]);
         }
+    }
+
+    // Takes a mask from another program as the reviewer's version, and shows it.
+    async takeMask(file) {
+        this.message = `Taking ${file.name} as your version...`;
+        this.onChange({});
+        try {
+            await this.sendAll();
+            const content = await base64Of(file);
+            const taken = await this.source.takeMask(this.description.id, this.session, file.name, content);
+            const changes = Object.entries(taken.volumes_mm3).map(
+                ([name, [before, after]]) => `${shortName(name)} ${volumeText(before)} to ${volumeText(after)}`,
+            );
+            await this.openAgain();
+            this.message = `${file.name} is your version now: ${changes.join(", ")}.`;
+        } catch (error) {
+            this.message = error.message;
+        }
+        this.onChange({});
     }
 
     judge(verdict) {
@@ -484,4 +504,13 @@ function rounded(seconds) {
 }
 
 // The page has left: whether the log was closed by us or by the server's clock makes no difference.
+function base64Of(file) {
+    return new Promise((resolve, reject) => {
+        const reader = new FileReader();
+        reader.addEventListener("load", () => resolve(reader.result.slice(reader.result.indexOf(",") + 1)));
+        reader.addEventListener("error", () => reject(reader.error));
+        reader.readAsDataURL(file);
+    });
+}
+
 function ignoreLateAnswer() {}

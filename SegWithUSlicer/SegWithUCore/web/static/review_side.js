@@ -4,6 +4,26 @@ import { ask, element } from "./dom.js";
 import { countText, inQuestion, minutesLeft, progressText, openRest } from "./review_state.js";
 import { ORDER_TEXTS, namesText, volumeText } from "./texts.js";
 
+// A button that asks for a file.
+function makePicker(text, accept, take, style = "") {
+    const picker = element("input", {
+        type: "file",
+        accept,
+        hidden: true,
+        "aria-label": text,
+        on: {
+            change: () => {
+                const [file] = picker.files;
+                picker.value = "";
+                if (file) {
+                    take(file);
+                }
+            },
+        },
+    });
+    return element("span", {}, element("button", { class: style, on: { click: () => picker.click() } }, text), picker);
+}
+
 export class ReviewSide {
     // `actions` has start(name), setOrder(order), and, for a page that is a file, save() and load(file).
     // `filter` is the field that filters the regions.
@@ -13,6 +33,9 @@ export class ReviewSide {
         this.actions = actions;
         this.makeHead(worklist.orders, settings, isFile, filter);
         this.rest = element("button", { class: "small", on: { click: () => this.acceptRest() } }, "Accept the rest");
+        this.mask = isFile
+            ? null
+            : makePicker("Take a mask as my edit...", ".nii,.gz,.nrrd,.mha", (file) => this.takeMask(file), "small");
     }
 
     makeHead(orders, settings, isFile, filter) {
@@ -54,21 +77,6 @@ export class ReviewSide {
     }
 
     makeFileRow() {
-        const picker = element("input", {
-            type: "file",
-            accept: ".json",
-            hidden: true,
-            "aria-label": "File of verdicts",
-            on: {
-                change: () => {
-                    const [file] = picker.files;
-                    picker.value = "";
-                    if (file) {
-                        this.actions.load(file);
-                    }
-                },
-            },
-        });
         this.save = element(
             "button",
             { class: "primary", disabled: true, on: { click: () => this.actions.save() } },
@@ -78,8 +86,7 @@ export class ReviewSide {
             "div",
             { class: "row" },
             this.save,
-            element("button", { on: { click: () => picker.click() } }, "Continue from a file"),
-            picker,
+            makePicker("Continue from a file", ".json", (file) => this.actions.load(file)),
         );
     }
 
@@ -97,6 +104,9 @@ export class ReviewSide {
         this.bar.value = progress.structures ? progress.finished / progress.structures : 0;
         this.question.hidden = this.bar.hidden = this.row.hidden = this.rest.hidden = !hasRegions;
         this.form.hidden = review.isOpen || review.who !== null || Boolean(this.description.regions_trouble);
+        if (this.mask) {
+            this.mask.firstChild.disabled = !review.canWrite;
+        }
         this.rest.disabled = !review.canWrite || !openRest(review.state).length;
         if (this.save) {
             this.save.disabled = !review.isOpen || review.lines.length < 2;
@@ -114,6 +124,13 @@ export class ReviewSide {
         const but = unseen ? ` but for ${unseen} regions that were not looked at` : "";
         const counts = countText(state, review.queue);
         return `The review is finished${but}: ${counts}`;
+    }
+
+    async takeMask(file) {
+        const question = "The mask replaces your edited segmentation of this case, which cannot be had back.";
+        if (!this.review.hasEdits || (await ask(question, "Replace it"))) {
+            this.actions.takeMask(file);
+        }
     }
 
     async acceptRest() {
