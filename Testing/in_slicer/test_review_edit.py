@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,43 @@ def test_an_edit_without_a_verdict_reaches_the_disk_too(reviewing: Reviewing) ->
     reviewing.start()
     _correct(reviewing)
     reviewing.app.wait(lambda: any(reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd")))
+
+
+def test_the_mask_of_another_editor_becomes_the_edit(reviewing: Reviewing, tmp_path: Path) -> None:
+    """Its axes run in other directions, as some editors save them; a mask that does not fit changes nothing."""
+    import SimpleITK as sitk
+
+    from SegWithUCore.io.grid import VoxelGrid
+    from SegWithUSlicerLib.review.edits import read_labels
+    from SegWithUSlicerLib.scene.segmentation import content_hash
+    from SegWithUSlicerLib.scene.volume_export import grid_of
+
+    reviewing.start()
+    labels = read_labels(reviewing.nodes)
+    value = int(labels[labels > 0].min())
+    drawn = labels.copy()
+    drawn[: drawn.shape[0] // 2][drawn[: drawn.shape[0] // 2] == value] = 0
+    name = next(each.name for each in reviewing.nodes.case.structures if each.value == value)
+    image = VoxelGrid.of_facts(grid_of(reviewing.nodes.inputs[0])).image(drawn)
+    sitk.WriteImage(sitk.Flip(image, (True, False, True)), str(tmp_path / "mask.nii.gz"))
+    image.SetOrigin([part + 3.3 for part in image.GetOrigin()])
+    sitk.WriteImage(image, str(tmp_path / "elsewhere.nii.gz"))
+    reviewing.session.core.finish(name)
+    before = content_hash(reviewing.nodes.segmentation)
+    for file in ("elsewhere.nii.gz", "mask.nii.gz"):
+        assert content_hash(reviewing.nodes.segmentation) == before
+        assert not any(reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd"))
+        reviewing.app.dialogs.answer(str(tmp_path / file))
+        reviewing.ui.takeMaskButton.click()
+        assert file in reviewing.ui.reviewNoteLabel.text
+    np.testing.assert_array_equal(read_labels(reviewing.nodes), drawn)
+    assert [line["structure"] for line in reviewing.told("edited")] == [name]
+    assert name not in reviewing.state.finished
+    (kept,) = reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd")
+    assert kept.stat().st_size > 100
+    reviewing.app.dialogs.answer(str(tmp_path / "mask.nii.gz"), False)
+    reviewing.ui.takeMaskButton.click()
+    assert len(reviewing.told("edited")) == 1
 
 
 def test_leaving_the_module_or_closing_the_section_gives_views_and_keys_back(reviewing: Reviewing) -> None:

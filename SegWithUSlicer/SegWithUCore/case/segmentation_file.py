@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from ..io.grid import VoxelGrid, turned_like
 from ..io.plane_writer import write_nrrd_planes
 from ..io.roi import VoxelBox, whole_grid
-from ..io.volume import read_file
+from ..io.volume import read_file, whole_labels
 from ..models.input_spec import Label, terminology_tag
 from ..util.errors import InputError
 from ..util.plane_files import Planes, plane_pieces
@@ -46,7 +46,9 @@ class SegmentFields:
     color: tuple[int, int, int] | None
 
 
-def read_reviewed(path: Path, grid: sitk.Image | VoxelGrid, case: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+def read_reviewed(
+    path: Path, grid: sitk.Image | VoxelGrid, case: Mapping[str, Any], any_axes: bool = False
+) -> tuple[np.ndarray, str]:
     """Read the label values (z, y, x) of a reviewed segmentation, without segments of other structures.
 
     Segments are known by their names, else by their label values; where two overlap, the later one counts.
@@ -54,16 +56,21 @@ def read_reviewed(path: Path, grid: sitk.Image | VoxelGrid, case: Mapping[str, A
     Args:
         grid: of the case; what the file does not cover is background.
         case: the content of `case.json`.
+        any_axes: as `read_segments`.
 
     Returns:
         The labels, and a note on the file, empty if there is none.
 
     Raises:
-        InputError: the file cannot be read, lies elsewhere or is of another image.
+        InputError: the file cannot be read, lies elsewhere, is of another image, or is a label volume with a value that
+            the case does not name.
     """
-    layers, segments, note = read_segments(path, grid, channel_hash(path.parent, case))
+    layers, segments, note = read_segments(path, grid, channel_hash(path.parent, case), any_axes)
     labels = np.zeros(layers[0].shape, np.int16)
     by_name = {str(entry["name"]): int(entry["value"]) for entry in case["structures"] if int(entry["value"])}
+    if not segments and (unknown := set(np.unique(whole_labels(path, layers[0])).tolist()) - {0, *by_name.values()}):
+        message = f"{path} holds the label {min(unknown)}, which the case does not name: remove it."
+        raise InputError(message, "unknown-label")
     found = [(segment.layer, segment.value, by_name[segment.name]) for segment in segments if segment.name in by_name]
     for layer, inside, value in found or [(0, value, value) for value in by_name.values()]:
         labels[layers[layer] == inside] = value

@@ -19,7 +19,7 @@ from ..case.region_files import REGION_LABELS_FILE
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import LABELS, write_nifti_planes
 from ..io.roi import whole_grid
-from ..io.volume import check_file, whole_labels
+from ..io.volume import check_file
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError, OutputError
 from .edited_figures import removed_regions
@@ -58,10 +58,7 @@ def take_as_edit(
         drawn, changed = _drawn(folder, case)
         mask, grid = mask or folder / (changed or SEGMENTATIONS)[0], case_grid(folder, case)
         names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-        layers, segments, unmarked = segmentation_file.read_segments(mask, grid, channel_hash(folder, case))
-        if not segments and (unknown := set(np.unique(whole_labels(mask, layers[0])).tolist()) - {0, *names}):
-            message = f"{mask} holds the label {min(unknown)}, which the case does not name: remove it."
-            raise InputError(message, "unknown-label")
+        _, segments, unmarked = segmentation_file.read_segments(mask, grid, channel_hash(folder, case))
         before, after = sitk.GetArrayFromImage(drawn), segmentation_file.read_reviewed(mask, grid, case)[0]
         differs = before != after
         if not differs.any():

@@ -43,8 +43,9 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 # A request with the longest comment has less than half of it.
+MOST_BODY_BYTES = 2 << 20
 # A mask of a large image, compressed, has some megabytes.
-MOST_BODY_BYTES = 64 << 20
+MOST_MASK_BYTES = 64 << 20
 PART_BYTES = 1 << 20
 # A client that neither sends nor receives a byte for so long is disconnected, and one that shows no token in all.
 SILENT_S = 20.0
@@ -304,10 +305,11 @@ class PageHandler(BaseHTTPRequestHandler):
         """
         length = self.headers.get("Content-Length") or ""
         is_number = length.isascii() and length.isdigit()
-        if not is_number or int(length) > MOST_BODY_BYTES or self.headers.get("Transfer-Encoding"):
+        most = MOST_MASK_BYTES if self.path.endswith("/mask") else MOST_BODY_BYTES
+        if not is_number or int(length) > most or self.headers.get("Transfer-Encoding"):
             self.close_connection = True  # what was not read would be taken for the next request
-            if is_number and int(length) > MOST_BODY_BYTES:
-                raise refused(413, f"The request has {int(length)} bytes, more than {MOST_BODY_BYTES}.")
+            if is_number and int(length) > most:
+                raise refused(413, f"The request has {int(length)} bytes, more than {most}.")
             raise refused(411, "The length of the request is missing.")
         content = self.rfile.read(int(length))
         if self.headers.get_content_type() != "application/json":

@@ -21,7 +21,7 @@ from ..review.opening import earlier_state, obstacle
 from ..review.session import ReviewSession
 from ..review.verdict_texts import verdict_text
 from ..run.model_store import ModelInfo
-from ..run.session import Debounce, set_setting, setting, start_timer
+from ..run.session import Debounce, set_setting, setting, start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import nodes_of
 from ..scene.readout import volume_text
@@ -33,6 +33,7 @@ from .widgets import GuiConnections, connect_clicks
 REVIEWER_SETTING = "SegWithU/Reviewer"
 ASKED_SETTING = "SegWithU/Asked/{model}"
 """The structures that were ticked last, one a line: the question of the next run of the model."""
+MASK_PLACE_SETTING = "SegWithU/MaskPlace"
 SECTIONS = ("inputsButton", "advancedButton", "casesButton", "modelsButton")
 """Folded during a review; the result is not: a click on a structure goes to it, and the figures follow."""
 QUIET_MS = 600
@@ -336,6 +337,33 @@ class ReviewPanel:
         self.go_to(place)
         self._changed()
 
+    def choose_mask(self) -> None:
+        """Let the reviewer choose the file of a mask that becomes the edit."""
+        title, kinds = _("Take a mask as my edit"), _("Masks ({names})").format(names="*.nii *.nii.gz *.nrrd *.mha")
+        chosen = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, setting(MASK_PLACE_SETTING), kinds)
+        if chosen:
+            set_setting(MASK_PLACE_SETTING, str(Path(str(chosen)).parent))
+            self.take_mask(Path(str(chosen)))
+
+    def take_mask(self, path: Path) -> None:
+        """Take a mask as the edit, in place of an earlier one if the reviewer confirms it."""
+        session = self.session
+        if session is None:
+            return
+        text = _("The mask replaces your edited segmentation of this case. Continue?")
+        if session.state.edited and not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
+            return
+        try:
+            with waiting_cursor():
+                taken = session.take_mask(path)
+            self.message = (_("{file} is your edit now.") if taken else _("{file} is what is drawn already.")).format(
+                file=path.name
+            )
+        except InputError as error:
+            self.message = str(error)
+        self._draw_setup()
+        self._changed()
+
     def accept_rest(self) -> None:
         """Accept all regions without a verdict unseen, if the reviewer confirms it."""
         session = self.session
@@ -527,6 +555,7 @@ class ReviewPanel:
             finishButton=self.finish,
             addPlaceButton=self.add_place,
             acceptRestButton=self.accept_rest,
+            takeMaskButton=self.choose_mask,
             clearStructureButton=lambda: self.judge_structure(None),
         )
         add_verdict_buttons(ui, self.judge, self.judge_structure)

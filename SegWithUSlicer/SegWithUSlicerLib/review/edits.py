@@ -7,6 +7,7 @@ that are no structure of the case, because the reviewer added them, are not read
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,12 @@ from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
-from ..scene.case_images import Box, array_of, matrix_of, shifted, union
+from ..scene.case_images import Box, Volume, array_of, boxes_of_labels, image_from, matrix_of, shifted, union
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import Observations
 from ..scene.review_nodes import region_labels
-from ..scene.segmentation import segment_id, state_of
+from ..scene.segmentation import labels_image, put_labels, segment_id, state_of
+from ..scene.volume_export import grid_of as facts_of_grid
 
 
 def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = False) -> np.ndarray:
@@ -54,6 +56,23 @@ def read_labels(nodes: CaseNodes, box: Box | None = None, *, original: bool = Fa
         merged, slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY, geometry, ids, values
     )
     return array_of(merged).astype(dtype)
+
+
+def take_mask(nodes: CaseNodes, path: Path) -> None:
+    """Draw the mask of another program, a file on the grid of the image, in place of the segmentation.
+
+    Raises:
+        InputError: as `read_reviewed`, or the image was deleted. The segmentation then stays as it was.
+    """
+    from SegWithUCore.case.segmentation_file import read_reviewed  # slow to import: SimpleITK
+    from SegWithUCore.io.grid import VoxelGrid
+
+    volume = _volume_of(nodes)
+    labels, _note = read_reviewed(path, VoxelGrid.of_facts(facts_of_grid(volume)), nodes.case.raw, any_axes=True)
+    whole = Volume(image_from(labels), matrix_of(volume))
+    put_labels(
+        nodes.segmentation, nodes.case.structures, labels_image(nodes.case.structures, whole, boxes_of_labels(labels))
+    )
 
 
 class EditWatch:
@@ -182,10 +201,16 @@ def structure_at(nodes: CaseNodes, ras_mm: Sequence[float]) -> str:
 
 def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
     """Return the number of voxels along k, j, i and the matrix to RAS of the input's own space."""
+    volume = _volume_of(nodes)
+    i, j, k = volume.GetImageData().GetDimensions()
+    return (k, j, i), matrix_of(volume)
+
+
+def _volume_of(nodes: CaseNodes) -> "slicer.vtkMRMLScalarVolumeNode":
+    """Return a volume on the input's grid."""
     for volume in [*nodes.inputs, *nodes.maps.values()]:
         if volume.GetImageData() is not None:
-            i, j, k = volume.GetImageData().GetDimensions()
-            return (k, j, i), matrix_of(volume)
+            return volume
     raise InputError(_("The image and all maps of {run} were deleted: load the case again.").format(run=nodes.label))
 
 

@@ -22,7 +22,7 @@ from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
-from .edits import EditWatch, structure_at
+from .edits import EditWatch, structure_at, take_mask
 from .opening import open_review
 from .store import has_unkept_edits, save_reviewed
 
@@ -231,6 +231,18 @@ class ReviewSession:
             region = self.current.id if self.current is not None else None
             self.reopened.update(self.core.edit(self._watch.edited(changed, region)))
         return bool(changed)
+
+    def take_mask(self, path: Path) -> bool:
+        """Take the mask of another program as the reviewer's edit; False if it is what is drawn already.
+
+        Raises:
+            InputError: as `edits.take_mask`.
+        """
+        self.check_for_edits()
+        take_mask(self.nodes, path)
+        is_edit = self.check_for_edits()
+        self._save_edits()
+        return is_edit
 
     def figures(self) -> dict[str, Mapping[str, Any]]:
         """Return the entries of the table of structures after the reviewer's work, by name."""

@@ -73,26 +73,42 @@ def fill_segmentation(
     """
     ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
+    was_modifying = node.StartModify()
+    try:
+        wanted = [segment_id(structure.value) for structure in ordered]
+        for identifier in segmentation.GetSegmentIDs():
+            if identifier not in wanted:
+                segmentation.RemoveSegment(identifier)
+        put_labels(node, ordered, image)
+        segmentation.ReorderSegments(wanted)
+        node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
+        node.RemoveAttribute(JUDGED_ATTRIBUTE)
+    finally:
+        node.EndModify(was_modifying)
+    node.Modified()
+
+
+def put_labels(
+    node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "slicer.vtkOrientedImageData"
+) -> None:
+    """Draw these structures anew, in one step for observers; other segments stay.
+
+    Args:
+        image: see `labels_image`.
+    """
+    segmentation = node.GetSegmentation()
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     had_surface = segmentation.ContainsRepresentation(surface)
     was_modifying = node.StartModify()
     try:
         node.SetSourceRepresentationToBinaryLabelmap()
         segmentation.RemoveRepresentation(surface)
-        wanted = [segment_id(structure.value) for structure in ordered]
-        for identifier in segmentation.GetSegmentIDs():
-            if identifier not in wanted:
-                segmentation.RemoveSegment(identifier)
-        for structure in ordered:
+        for structure in structures:
             _put_segment(segmentation, structure, image)
-        segmentation.ReorderSegments(wanted)
         if had_surface:
             node.CreateClosedSurfaceRepresentation()
-        node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
-        node.RemoveAttribute(JUDGED_ATTRIBUTE)
     finally:
         node.EndModify(was_modifying)
-    node.Modified()
 
 
 def was_touched(node: "slicer.vtkMRMLSegmentationNode") -> bool:
