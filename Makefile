@@ -92,10 +92,13 @@ test-slicer:
 	@status=0; \
 	XDG_CONFIG_HOME="$(CURDIR)/build/test-slicer/settings" SEGWITHU_TESTS="$(TESTS)" \
 		SEGWITHU_PYTEST="$${SEGWITHU_PYTEST:-$(PYTEST_FOLDER)}" \
-		$(IN_SLICER) --python-script "$(CURDIR)/Testing/in_slicer/run_pytest.py" || status=$$?; \
+		$(IN_SLICER) --python-script "$(CURDIR)/Testing/in_slicer/run_pytest.py" || \
+		{ status=$$?; echo "The tests of the panel failed in this Slicer: see above."; }; \
 	$(if $(TESTS),,$(IN_SLICER) --python-script "$(CURDIR)/Testing/real/run_workflows.py" \
-		--output "$(CURDIR)/build/test-slicer" $(if $(ALL),--all) || status=$$?; \
+		--output "$(CURDIR)/build/test-slicer" $(if $(ALL),--all) || \
+		{ status=$$?; echo "Workflows failed, or Slicer ended (build/test-slicer/hang.txt says where it stood)."; }; \
 	echo "open build/test-slicer/report.html";) \
+	if [ $$status = 0 ]; then echo "All passed in this Slicer."; else echo "test-slicer failed."; fi; \
 	exit $$status
 
 test-first-installation: $(BIN)/python

@@ -107,7 +107,8 @@ def _measure(user: User, state: str, most: int) -> None:
     user.check(f"{state}: the panel asks for {LEAST_PX} to {most} px", LEAST_PX <= least <= most, least)
     for width in (user.dock.width, *WIDTHS):
         got = user.set_panel_width(width)
-        user.check(f"{state}: nothing is cut at {got} px", area.widget().width <= area.viewport().width)
+        fits = user.comes(lambda: area.widget().width <= area.viewport().width)
+        user.check(f"{state}: nothing is cut at {got} px", fits)
         user.panel_picture(f"{state}-{got}")
     user.check(f"{state}: the main window keeps its width", window.width == before, (before, window.width))
 

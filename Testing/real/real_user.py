@@ -52,12 +52,16 @@ class Seen:
     """Exceptions of Slicer's own code, in which the module has no part."""
 
 
+ALIVE_EVERY_S = 10.0
+SETTLING_S = 5.0
+
+
 class User:
     """Clicks through the panel.
 
     Args:
         folder: for pictures and files.
-        limit_s: how long one workflow may take.
+        limit_s: how long one thing may be waited for.
         stroke: paints a stroke at the crosshair with the active effect of a segment editor; by default with the mouse
             in the red view.
     """
@@ -67,13 +71,14 @@ class User:
         self.stroke = stroke or stroke_by_mouse
         self.reviewer = f"Workflows{os.getpid()}"
         self.seen = Seen()
-        self._name, self._until = "", 0.0
+        self.on_alive: Callable[[], None] = lambda: None
+        """Called now and then while Slicer answers."""
+        self._name, self._answered = "", 0.0
 
     @contextmanager
     def workflow(self, name: str) -> Iterator[Seen]:
         """Watch one workflow: its own time, checks, pictures, and exceptions wherever they occur."""
         self.seen, self._name = Seen(), name
-        self._until = time.monotonic() + self.limit_s
         hook, seen, logged = sys.excepthook, self.seen, len(error_lines())
 
         def surprised(kind: Any, error: Any, trace: Any) -> None:
@@ -113,11 +118,22 @@ class User:
 
     def wait(self, what: str, done: Callable[[], Any]) -> None:
         """Let Slicer work until something holds."""
+        until = time.monotonic() + self.limit_s
         while not done():
-            if time.monotonic() > self._until:
+            now = time.monotonic()
+            if now > until:
                 raise TimeIsUpError(f"after {self.limit_s:g} s still waiting for {what}")
+            if now > self._answered + ALIVE_EVERY_S:
+                self._answered = now
+                self.on_alive()
             slicer.app.processEvents()
             time.sleep(0.01)
+
+    def comes(self, done: Callable[[], Any]) -> bool:
+        """Whether something holds within some seconds: a layout settles over several events."""
+        until = time.monotonic() + SETTLING_S
+        self.wait("it", lambda: done() or time.monotonic() > until)
+        return bool(done())
 
     def check(self, name: str, passed: Any, found: Any = "") -> None:
         """Note whether something is as it must be; the workflow goes on to the next check."""

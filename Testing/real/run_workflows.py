@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import slicer
@@ -39,16 +40,19 @@ from real_workflows import TEN  # noqa: E402
 
 ROOT = HERE.parents[1]
 WORKFLOWS = (*TEN, *LOOKS, *MORE, documentation_pictures, first_installation)
-LIMIT_S = 300.0
+LIMIT_S = 900.0
+"""A workflow waits on a loaded computer; what does not come at all ends it."""
 GRACE_S = 60.0
-"""So much longer than a workflow may take, a Slicer that does not answer at all is ended."""
+"""So much longer than a workflow may wait, a Slicer that does not answer at all is ended."""
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
     """Read what stands after the script's name; Slicer's own options are left alone."""
     parser = argparse.ArgumentParser(prog="run_workflows.py", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the report is written")
-    parser.add_argument("--timeout", type=float, default=LIMIT_S, metavar="S", help="seconds that a workflow may take")
+    parser.add_argument(
+        "--timeout", type=float, default=LIMIT_S, metavar="S", help="seconds that a workflow may wait for one thing"
+    )
     names = [workflow.__name__ for workflow in WORKFLOWS]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--all", action="store_true", help="also the long ones")
@@ -150,9 +154,11 @@ def run(folder: Path, user: User, names: Sequence[str], watch: bool = False) -> 
                 continue
             report.write(folder)
             if watch:
-                faulthandler.dump_traceback_later(user.limit_s + GRACE_S, exit=True, file=hang)
+                user.on_alive = partial(faulthandler.dump_traceback_later, user.limit_s + GRACE_S, exit=True, file=hang)
+                user.on_alive()
             run_one(user, workflow, result)
             print(f"{result.name}: {result.status} ({result.seconds:.1f} s) {result.message}", flush=True)
+        user.on_alive = lambda: None
         faulthandler.cancel_dump_traceback_later()
     (folder / "hang.txt").unlink()
     if not report.problem:

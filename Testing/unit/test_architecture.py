@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from repository import left_out_of_slicer
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "SegWithUSlicer"
@@ -105,6 +106,14 @@ def at_file_scope(node: ast.AST) -> Iterator[ast.AST]:
             continue
         yield child
         yield from at_file_scope(child)
+
+
+def all_but_types(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that only type checkers read."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield child
+            yield from all_but_types(child)
 
 
 def package_of(module: str) -> str:
@@ -230,6 +239,24 @@ def test_the_runtime_knows_the_laboratory_in_bodies_of_commands_only() -> None:
             if name.split(".")[0] == "SegWithULab" and not in_a_body:
                 wrong.append(f"{name_of(path)}:{line} imports {name}")
     assert wrong == []
+
+
+def test_slicer_installs_of_the_laboratory_what_calibrating_with_corrected_cases_needs() -> None:
+    commands = [CORE / "cli" / name for name in ("calibrate.py", "segment.py")]
+    needed = [name for path in commands for name, _ in imports_of(path, all_but_types(tree_of(path)))]
+    needed = [name for name in needed if name != "SegWithULab.calibration.cross_validation"]  # of a run of training
+    seen = set[Path]()
+    while needed:
+        parts = needed.pop().split(".")
+        files = [MODULE.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts))]
+        files.append(MODULE.joinpath(*parts).with_suffix(".py"))
+        for path in files:
+            if path.is_relative_to(LAB) and path.is_file() and path not in seen:
+                seen.add(path)
+                needed += [name for name, _ in imports_of(path, all_but_types(tree_of(path)))]
+    assert {path for path in LAB_SOURCES if path not in seen} == {
+        path for path in LAB_SOURCES if left_out_of_slicer(path)
+    }
 
 
 def test_slicer_packages_follow_the_arrows() -> None:

@@ -14,6 +14,8 @@ def failure_message(error: Exception) -> str:
         return "there is not enough memory for this: close other programs, or give a smaller image."
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("torch", "monai"):
         return 'this needs torch: pip install ".[train]" in the checkout.'
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("SegWithULab"):
+        return "the Slicer extension cannot do this: install the Python package segwithu."
     if isinstance(error, ModuleNotFoundError):
         return f'the package {error.name} is missing here: pip install ".[desktop]" in the checkout brings it.'
     reason = " ".join(str(error).split())

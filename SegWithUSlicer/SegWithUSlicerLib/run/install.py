@@ -62,7 +62,7 @@ class InstallTools:
 
     Attributes:
         confirm: ask the user a question; True is consent.
-        pip_install: slicer.util.pip_install with a list of arguments, so that paths may hold spaces.
+        pip_install: Slicer's, with a list of arguments, so that paths may hold spaces.
         torch_logic: gives PyTorchUtilsLogic, None if the PyTorch extension is not installed.
         version_of: version of an installed package, or None.
     """
@@ -87,7 +87,14 @@ def slicer_tools() -> InstallTools:
     def confirm(text: str) -> bool:
         return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"))
 
-    return InstallTools(confirm, slicer.util.pip_install, torch_logic)
+    def pip_install(arguments: list[str]) -> object:
+        try:
+            from slicer.packaging import pip_install as with_progress  # Slicer 5.11 and newer
+        except ImportError:
+            return slicer.util.pip_install(arguments)
+        return with_progress(arguments, requester="SegWithU")
+
+    return InstallTools(confirm, pip_install, torch_logic)
 
 
 class Installer:

@@ -17,6 +17,8 @@ from SegWithUCore.util.paths import bundle_folders, user_models_folder
 
 from ..i18n import _
 
+PERMISSIVE = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "")
+"""Licences that ask for no more than to be named; a model of the user's own may have none."""
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
 
 
@@ -34,6 +36,7 @@ class ModelInfo:
         knows_images: how its training images looked in the first channel, so that an image can be compared with them.
         places_boxes: it finds its structures in a whole head.
         structures: names of what it draws.
+        licence: of its weights.
     """
 
     name: str
@@ -48,6 +51,7 @@ class ModelInfo:
     warnings: tuple[str, ...] = ()
     places_boxes: bool = False
     structures: tuple[str, ...] = ()
+    licence: str = ""
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -99,6 +103,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             warnings=tuple(model_warnings(bundle)),
             places_boxes=bundle.placement is not None,
             structures=tuple(str(label.name) for label in bundle.labels if label.value != 0),
+            licence=str(bundle.about.get("licence_weights") or ""),
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None
@@ -235,6 +240,17 @@ def delete(row: ModelRow) -> ModelTask:
     """Delete a model of the user's, after a question."""
     title = _("Delete {model}").format(model=row.key)
     return ModelTask(title, ("models", "delete", row.key, "--yes"), Path(str(row.folder)), _("it is deleted."))
+
+
+def licence_question(model: ModelInfo) -> str:
+    """Ask before a model is used first; "" if its licence is permissive."""
+    if model.licence in PERMISSIVE:
+        return ""
+    text = _(
+        "The weights of the model {model} have the licence {licence}: it binds who shares or changes them, and may "
+        "forbid some uses. The model card has its text.\n\nUse the model? You are asked once."
+    )
+    return text.format(model=model.name, licence=model.licence)
 
 
 def download_question(row: ModelRow) -> str:
