@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ class Lacking:
     hiding: Path
     installed: list[list[str]] = field(default_factory=list)
 
-    def pip_install(self, arguments: list[str]) -> None:
+    def pip_install(self, arguments: list[str], requester: str = "") -> None:
         """Note what is asked for; the packages can be found from now on."""
         self.installed.append(list(arguments))
         shutil.rmtree(self.hiding)
@@ -50,6 +51,8 @@ def lacking(
     session.session()._ready.clear()
     monkeypatch.setattr(opened.worker, "_start", start)
     monkeypatch.setattr(slicer.util, "pip_install", found.pip_install)
+    if importlib.util.find_spec("slicer.packaging") is not None:
+        monkeypatch.setattr("slicer.packaging.pip_install", found.pip_install)
     yield found
     opened.worker.stop()
     session.session()._ready.clear()
@@ -70,6 +73,24 @@ def test_nothing_is_installed_without_consent_and_then_it_is(lacking: Lacking) -
     opened.ui.runButton.click()
     assert opened.finish().startswith("Done")
     assert [one[:2] for one in lacking.installed] == [["safetensors>=0.4", "-c"]]
+
+
+def test_a_licence_that_binds_is_shown_before_the_first_use_and_once(opened: Opened) -> None:
+    settings, dialogs = slicer.app.settings(), opened.app.dialogs
+    accepted = settings.value("SegWithU/Licences")
+    settings.remove("SegWithU/Licences")
+    try:
+        opened.choose_sample()
+        dialogs.answer(False)
+        opened.ui.runButton.click()
+        assert not opened.controller.is_busy and "CC-BY-SA" in dialogs.asked[-1]
+        dialogs.answer(True)
+        for _time in range(2):
+            opened.ui.runButton.click()
+            assert opened.finish().startswith("Done")
+        assert len(dialogs.asked) == 2
+    finally:
+        settings.setValue("SegWithU/Licences", accepted)
 
 
 @pytest.mark.parametrize("lacking", [("openvino", "torch", "monai")], indirect=True)

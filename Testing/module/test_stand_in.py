@@ -32,6 +32,7 @@ def segmented(opened: StandIn) -> StandIn:
     volume = load_volume(slicer.mrmlScene, IMAGE, "Hippocampus")
     slicer.util.setSliceViewerLayers(background=volume)
     opened.widget.panel.inputs.choose(volume, None, "hippocampus")
+    slicer.app.settings().setValue("SegWithU/Licences", "hippocampus CC-BY-SA-4.0")
     opened.ui.runButton.click()
     opened.wait(lambda: not opened.widget.panel.session.controller.is_busy)
     return opened

@@ -22,7 +22,8 @@ import vtk
 from left_hippocampus import choose_left_hippocampus
 
 MODULE = "SegWithUSlicer"
-SETTINGS = ("SegWithU/Reviewer", "SegWithU/CasesPlace", "SegWithU/Asked/hippocampus", "SegWithU/Asked/brain")
+LICENCES = "SegWithU/Licences"
+SETTINGS = ("SegWithU/Reviewer", "SegWithU/CasesPlace", "SegWithU/Asked/hippocampus", "SegWithU/Asked/brain", LICENCES)
 """What the workflows change in the user's settings; it is put back."""
 STROKE_PX = 24
 

@@ -11,9 +11,9 @@ from ..guarded import Problem, attempt, guarded, listen, show_in_console
 from ..i18n import _
 from ..parameters import Parameters, run_settings
 from ..run.controller import RunRequest, RunStatus
-from ..run.model_store import ModelInfo, list_models
+from ..run.model_store import ModelInfo, licence_question, list_models
 from ..run.preview import PreflightCheck, PreflightResult
-from ..run.session import Debounce, session
+from ..run.session import Debounce, session, set_setting, setting
 from ..scene.case_nodes import CaseNodes, find_cases, remove_items_without_node
 from ..scene.load_case import follow_parent_transform
 from ..scene.observers import Observations
@@ -30,6 +30,8 @@ from .structures_panel import StructuresPanel
 from .widgets import connect_clicks
 
 PREVIEW_DELAY_MS = 400
+LICENCES_SETTING = "SegWithU/Licences"
+"""Models whose licences the user has accepted, one a line."""
 
 
 class ModulePanel:
@@ -171,6 +173,8 @@ class ModulePanel:
         parameters, model = self._parameters, self.inputs.model
         if parameters is None or model is None or not self.inputs.is_complete or self.session.controller.is_busy:
             return
+        if not _accepts_licence(model):
+            return
         self._is_current = True
         self.run.problem = None
         settings = replace(run_settings(parameters), head=self.inputs.head or None, unlike_training=unlike_training)
@@ -310,3 +314,14 @@ class ModulePanel:
         self.inputs.bind(None)
         self._watch_roi()
         self._watch_transforms(None)
+
+
+def _accepts_licence(model: ModelInfo) -> bool:
+    """Ask once for a model whose licence is not permissive."""
+    question, accepted = licence_question(model), setting(LICENCES_SETTING).split("\n")
+    key = f"{model.name} {model.licence}"
+    if question and key not in accepted:
+        if not slicer.util.confirmOkCancelDisplay(question, windowTitle="SegWithU"):
+            return False
+        set_setting(LICENCES_SETTING, "\n".join([*filter(None, accepted), key]))
+    return True

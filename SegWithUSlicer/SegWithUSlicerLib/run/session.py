@@ -10,19 +10,15 @@ import qt
 import slicer
 
 from ..guarded import guarded, last_problem
-from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.load_case import load_case
 from ..scene.volume_export import export_mask, export_volume, is_unchanged
 from .controller import RunController, RunRequest, RunTools
 from .install import Installer, InstallOutcome, InstallResult, slicer_tools
-from .model_store import licence_question, read_model
 from .private_folder import PrivateFolder
 from .worker import WorkerProcess
 
 WHEELS_SETTING = "SegWithU/Wheels"
-LICENCES_SETTING = "SegWithU/Licences"
-"""Models whose licences the user has accepted, one a line."""
 
 
 def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], None]:
@@ -99,10 +95,6 @@ class Session:
 
     def prepare(self, request: RunRequest, on_result: Callable[[InstallResult], None]) -> None:
         """Bring what a run needs into a working state; checked once a need, until the worker misses something."""
-        if not _accepts_licence(request.model):
-            text = _("Nothing was done because the licence of the model was not accepted: press Apply again.")
-            on_result(InstallResult(InstallOutcome.DECLINED, text))
-            return
         chosen = request.settings
         key = (str(request.model), chosen.head or "", chosen.device, chosen.engine)
         if key in self._ready:
@@ -150,20 +142,6 @@ class Session:
             engine_lost=self._ready.clear,  # the packages are checked again before the next run
             export_mask=export_mask,
         )
-
-
-def _accepts_licence(folder: Path) -> bool:
-    """Ask once for a model whose licence is not permissive."""
-    model = read_model(Path(folder))
-    question = licence_question(model) if model is not None else ""
-    accepted = setting(LICENCES_SETTING).split("\n")
-    key = f"{model.name} {model.licence}" if model is not None else ""
-    if not question or key in accepted:
-        return True
-    if not slicer.util.confirmOkCancelDisplay(question, windowTitle="SegWithU"):
-        return False
-    set_setting(LICENCES_SETTING, "\n".join([*filter(None, accepted), key]))
-    return True
 
 
 def _load(folder: Path, request: RunRequest) -> CaseNodes:
