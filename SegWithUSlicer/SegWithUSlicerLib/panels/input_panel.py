@@ -20,11 +20,14 @@ from ..run.session import WHEELS_SETTING, set_setting, setting
 from ..scene.case_nodes import is_ours
 from ..scene.slice_views import crosshair, shown_volumes
 from ..scene.volume_export import propose_roi
+from .mask_table import MaskTable
 from .widgets import GuiConnections, OneLine
 
 _SELECTOR_PX = 80
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""
+_PLACED = 1.5
+"""Beyond this multiple boxes are placed; as in the engine."""
 
 
 class InputPanel:
@@ -44,6 +47,7 @@ class InputPanel:
         self._roi: Any = None
         self._selectors: list[Any] = []
         self._gui = GuiConnections()
+        self.mask_table = MaskTable(ui.maskTable, on_change)
         self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
         ui.modelBox.addItems([model.name for model in self.models])
         # The default allows files and folders, and then Browse asks for a file.
@@ -79,6 +83,11 @@ class InputPanel:
     @property
     def is_complete(self) -> bool:
         """Whether a run could be started."""
+        is_named = self.ui.maskSelector.currentNode() is None or bool(self.mask_table.labels)
+        return self._has_volumes and is_named
+
+    @property
+    def _has_volumes(self) -> bool:
         return self.model is not None and bool(self._selectors) and None not in self.volumes
 
     def bind(self, parameters: Parameters | None) -> None:
@@ -132,6 +141,15 @@ class InputPanel:
         if len(shown or offered) == 1:
             selector.setCurrentNode((shown or offered)[0])
 
+    def show_mask(self) -> None:
+        """Show what the segments of the chosen mask stand for in the chosen model."""
+        model = self.model
+        if self._parameters is None or model is None:
+            return
+        sides = model.sides if self._has_volumes and self._is_larger(_PLACED) and self._may_be_head() else ()
+        names = [f"{side} {name}" for side in sides for name in model.structures] or model.structures
+        self.mask_table.show(self._parameters, tuple(names))
+
     def hide_own_maps(self) -> None:
         """Leave our own maps out of the selectors: to be called when such nodes were added."""
         hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if is_ours(node)]
@@ -175,19 +193,22 @@ class InputPanel:
         if not self.models:
             text = _("There is no model: put a model folder into {folder} and open the module again.")
             return text.format(folder=user_models_folder())
-        if not self.is_complete:
+        if not self._has_volumes:
             model = self.model
             missing = [c for c, v in zip(model.channels if model else (), self.volumes, strict=False) if v is None]
             return _("Press Try it, or choose the {channel} volume.").format(channel=", ".join(missing))
+        mask = self.ui.maskSelector.currentNode()
+        if not self.is_complete:
+            return _("Choose below {mask} what a segment stands for.").format(mask=mask.GetName())
         if self._is_larger():
-            if self.model is not None and self.model.places_boxes and min(size_ras(self.volumes[0])) >= LEAST_HEAD_MM:
+            if self.model is not None and self.model.places_boxes and self._may_be_head() and mask is None:
                 return _("Press Apply: the structures are found in the whole image.")
             text = _("The model '{model}' was trained on images of about {size} mm: press Propose for such a region.")
             assert self.model is not None and self.model.field_of_view_mm is not None
             size = " x ".join(f"{length:.0f}" for length in self.model.field_of_view_mm)
             return text.format(model=self.model.name, size=size)
-        if self.ui.maskSelector.currentNode() is not None:
-            return _("Press Apply: the segmentation is judged by the model.")
+        if mask is not None:
+            return _("Press Apply: the model judges {mask}.").format(mask=mask.GetName())
         return _("Press Apply.")
 
     def show_preflight(self, result: PreflightResult) -> None:
@@ -202,8 +223,8 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = "tryItButton modelBox channelsFrame maskSelector roiSelector headBox deviceBox engineBox passesBox"
-        names += " wheelsEdit"
+        names = "tryItButton modelBox channelsFrame maskSelector maskTable roiSelector headBox deviceBox engineBox"
+        names += " passesBox wheelsEdit"
         for name in names.split():
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)
@@ -293,13 +314,16 @@ class InputPanel:
         has_volume = bool(self._selectors) and self.volumes[0] is not None
         self.ui.proposeButton.enabled = enabled and knows_size and has_volume
 
-    def _is_larger(self) -> bool:
+    def _may_be_head(self) -> bool:
+        return min(size_ras(self.volumes[0])) >= LEAST_HEAD_MM
+
+    def _is_larger(self, factor: float = _LARGER) -> bool:
         """Return whether the volume is larger than training cases, and no region is chosen."""
         model, volume = self.model, self.volumes[0]
         if model is None or model.field_of_view_mm is None or self.ui.roiSelector.currentNode() is not None:
             return False
         size = size_ras(volume)
-        return any(own > _LARGER * seen for own, seen in zip(size, model.field_of_view_mm, strict=True))
+        return any(own > factor * seen for own, seen in zip(size, model.field_of_view_mm, strict=True))
 
 
 def wheels_problem() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_unchecked
+from SegWithUCore.models.bundle import CARD_FILE, WHOLE, Bundle, read_unchecked
 from SegWithUCore.models.installed import FoundModel, model_folders
 from SegWithUCore.models.model_name import folder_name, version_key
 from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow, installed_row
@@ -17,6 +17,7 @@ from SegWithUCore.util.paths import bundle_folders, user_models_folder
 
 from ..i18n import _
 
+_DOCS = "https://github.com/SegWithUSlicer/SlicerSegWithU/blob/main/docs/models"
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
 
 
@@ -34,6 +35,7 @@ class ModelInfo:
         knows_images: how its training images looked in the first channel, so that an image can be compared with them.
         places_boxes: it finds its structures in a whole head.
         structures: names of what it draws.
+        sides: of the boxes that it places, which the names of structures then begin with; none for whole heads.
     """
 
     name: str
@@ -48,6 +50,7 @@ class ModelInfo:
     warnings: tuple[str, ...] = ()
     places_boxes: bool = False
     structures: tuple[str, ...] = ()
+    sides: tuple[str, ...] = ()
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -99,6 +102,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             warnings=tuple(model_warnings(bundle)),
             places_boxes=bundle.placement is not None,
             structures=tuple(str(label.name) for label in bundle.labels if label.value != 0),
+            sides=tuple(box.side for box in bundle.placement.boxes if box.side != WHOLE) if bundle.placement else (),
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None
@@ -175,8 +179,7 @@ def about_lines(row: ModelRow | None) -> list[str]:
     if row is None:
         return [
             _("Click a model to read what it is for. Your models are in {folder}.").format(folder=user_models_folder()),
-            _("To make a calibrated model of an nnU-Net training, type in a terminal:"),
-            "segwithu adopt RESULT_FOLDER --dataset RAW_DATA_SET --output FOLDER",
+            _("How to make a calibrated model of an nnU-Net training: {page}").format(page=f"{_DOCS}/adopt.md"),
         ]
     if row.state == DAMAGED:
         return [row.note]
@@ -188,9 +191,8 @@ def about_lines(row: ModelRow | None) -> list[str]:
     if row.is_installed and row.folder is not None:
         lines.append(_("How good it is: {card}").format(card=row.folder / CARD_FILE))
         lines += row.away
-        lines.append(_("To calibrate it on labelled cases of your scanner (3 patients or more), type in a terminal:"))
-        wish = "--add" if row.calibrated else "--cases"
-        lines.append(f"segwithu calibrate --model {row.key} {wish} CASES --output FOLDER")
+        text = _("How to calibrate it on labelled cases of your scanner (3 patients or more): {page}")
+        lines.append(text.format(page=f"{_DOCS}/train.md#5-check-the-calibration-on-your-cases"))
     return lines
 
 
