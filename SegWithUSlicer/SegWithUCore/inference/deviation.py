@@ -20,17 +20,7 @@ JUDGED_KIND = "judged"
 TOO_SMALL = "size"
 KINDS = (
     *(QUALITY_KIND, MISPLACED_KIND, EMPTY_KIND, JUDGED_KIND, "model", "place", "empty", TOO_SMALL, "field of view"),
-    *(
-        "spacing",
-        "grey values",
-        "predicted Dice",
-        "volume",
-        "calibration",
-        "picture",
-        "noise",
-        "contrast",
-        "intensities",
-    ),
+    *("spacing", "grey values", "predicted Dice", "volume", "calibration", "picture", "noise", "contrast"),
     *("intensities", "shading", "sharpness", "region of interest", "regions", "memory", "preview"),
 )
 """What a deviation may be about, the most important first."""

@@ -83,11 +83,6 @@ class InputPanel:
     @property
     def is_complete(self) -> bool:
         """Whether a run could be started."""
-        is_named = self.ui.maskSelector.currentNode() is None or bool(self.mask_table.labels)
-        return self._has_volumes and is_named
-
-    @property
-    def _has_volumes(self) -> bool:
         return self.model is not None and bool(self._selectors) and None not in self.volumes
 
     def bind(self, parameters: Parameters | None) -> None:
@@ -143,12 +138,10 @@ class InputPanel:
 
     def show_mask(self) -> None:
         """Show what the segments of the chosen mask stand for in the chosen model."""
-        model = self.model
-        if self._parameters is None or model is None:
-            return
-        sides = model.sides if self._has_volumes and self._is_larger(_PLACED) and self._may_be_head() else ()
-        names = [f"{side} {name}" for side in sides for name in model.structures] or model.structures
-        self.mask_table.show(self._parameters, tuple(names))
+        names = self.model.structures if self.model is not None else ()
+        if self.model is not None and self.model.sides and self.is_complete and self._is_larger(_PLACED):
+            names = tuple(f"{side} {name}" for side in self.model.sides for name in names)
+        self.mask_table.show(self._parameters, names)
 
     def hide_own_maps(self) -> None:
         """Leave our own maps out of the selectors: to be called when such nodes were added."""
@@ -193,20 +186,18 @@ class InputPanel:
         if not self.models:
             text = _("There is no model: put a model folder into {folder} and open the module again.")
             return text.format(folder=user_models_folder())
-        if not self._has_volumes:
+        if not self.is_complete:
             model = self.model
             missing = [c for c, v in zip(model.channels if model else (), self.volumes, strict=False) if v is None]
             return _("Press Try it, or choose the {channel} volume.").format(channel=", ".join(missing))
-        mask = self.ui.maskSelector.currentNode()
-        if not self.is_complete:
-            return _("Choose below {mask} what a segment stands for.").format(mask=mask.GetName())
         if self._is_larger():
-            if self.model is not None and self.model.places_boxes and self._may_be_head() and mask is None:
+            if self.model is not None and self.model.places_boxes and min(size_ras(self.volumes[0])) >= LEAST_HEAD_MM:
                 return _("Press Apply: the structures are found in the whole image.")
             text = _("The model '{model}' was trained on images of about {size} mm: press Propose for such a region.")
             assert self.model is not None and self.model.field_of_view_mm is not None
             size = " x ".join(f"{length:.0f}" for length in self.model.field_of_view_mm)
             return text.format(model=self.model.name, size=size)
+        mask = self.ui.maskSelector.currentNode()
         if mask is not None:
             return _("Press Apply: the model judges {mask}.").format(mask=mask.GetName())
         return _("Press Apply.")
@@ -313,9 +304,6 @@ class InputPanel:
         knows_size = self.model is not None and self.model.field_of_view_mm is not None
         has_volume = bool(self._selectors) and self.volumes[0] is not None
         self.ui.proposeButton.enabled = enabled and knows_size and has_volume
-
-    def _may_be_head(self) -> bool:
-        return min(size_ras(self.volumes[0])) >= LEAST_HEAD_MM
 
     def _is_larger(self, factor: float = _LARGER) -> bool:
         """Return whether the volume is larger than training cases, and no region is chosen."""

@@ -112,9 +112,6 @@ class RunPanel:
 
 def _banner_text(warnings: Sequence[str], refused: bool, result: PreflightResult) -> str:
     """Return one line: what is wrong, and the next click."""
-    if "empty" in result.kinds:
-        start = _("<b>Not assessed.</b> ") if refused else ""
-        return start + _("The part to be segmented is empty: check the image and the region.")
     if refused and result.kinds == {"field of view"}:
         return _("<b>Not assessed.</b> This is far larger than the training images: press Propose for a region.")
     if refused:

@@ -74,8 +74,8 @@ class RunRequest:
         model: the bundle's folder.
         roi: a markups ROI; None for the whole volume.
         mask: a segmentation node that is judged; None segments.
-        labels: the structures that its segments stand for, by the names of `segment_names`; without any, the segments
-            are named as the structures.
+        labels: the structures that its segments stand for, by the names of `segment_names`; None if the segments are
+            named as the structures.
         settings: what the user chose; its region of interest is that of `roi`.
     """
 
@@ -84,7 +84,7 @@ class RunRequest:
     roi: Any = None
     mask: Any = None
     settings: RunSettings = DEFAULTS
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = None
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -257,12 +257,13 @@ class RunController:
         if asked.mask is not None:
             names = self._tools.export_mask(asked.mask, asked.volumes[0], folder / "mask")
             run.names |= {str(path): name for path, name in names.items()}
-            written = {path.stem for path in names}
             request["mask"] = str(next(iter(names)))
-            request["labels"] = {key: text for key, text in asked.labels.items() if key in written}
-            if asked.labels and not request["labels"]:
-                text = _("{mask} is empty: choose a structure for a segment that is not.")
-                raise InputError(text.format(mask=next(iter(names.values()))), code="empty-mask")
+            if asked.labels is not None:
+                written = {path.stem for path in names}
+                request["labels"] = {key: text for key, text in asked.labels.items() if key in written}
+                if not request["labels"]:
+                    text = _("{mask}: choose a structure for a segment that is not empty.")
+                    raise InputError(text.format(mask=next(iter(names.values()))), code="empty-mask")
         return request
 
     def _event(self, run: _Run, event: Mapping[str, Any]) -> None:

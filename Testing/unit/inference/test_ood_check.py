@@ -218,6 +218,14 @@ class TestRealImages:
         head = read_image(ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz")
         assert [entry.kind for entry in deviations([head], bundle)] == ["field of view"]
 
+    def test_a_slice_and_another_unit_are_refused_for_what_they_are(self, bundle: Bundle) -> None:
+        head = read_image(ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz")
+        tiny = sitk.Image(head)
+        tiny.SetSpacing((0.001,) * 3)
+        for image, kind in ((head[:, :, 90:91], TOO_SMALL), (tiny, "spacing")):
+            found = input_deviations([image], bundle)
+            assert [(entry.kind, entry.severity) for entry in found] == [(kind, "refused")]
+
     def test_features_made_elsewhere_say_the_same(self, bundle: Bundle, images: list[sitk.Image]) -> None:
         for image in (images[0], changed(images[0], lambda a: -a), sitk.DICOMOrient(images[0], "PIR")):
             features = {"T1": image_features(sitk.GetArrayViewFromImage(image))}
