@@ -12,7 +12,7 @@ from repository import ROOT
 from segwithu_command import MODEL
 from toy_models import registered_toys, write_toy_bundle
 
-from SegWithUCore.inference.deviation import KINDS, Deviation, is_refused
+from SegWithUCore.inference.deviation import KINDS, TOO_SMALL, Deviation, is_refused
 from SegWithUCore.inference.image_features import (
     CELLS,
     OFF_CENTRE,
@@ -22,7 +22,7 @@ from SegWithUCore.inference.image_features import (
     reorient_cells,
 )
 from SegWithUCore.inference.ood_channels import MINIMUM_CASES, appearance_deviations, fit_appearance
-from SegWithUCore.inference.ood_check import deviations, deviations_of_features, to_model_orientation
+from SegWithUCore.inference.ood_check import deviations, deviations_of_features, input_deviations, to_model_orientation
 from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empty_structures, structure_deviations
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle, read_bundle
