@@ -186,7 +186,7 @@ def test_an_image_too_large_is_not_assessed_unless_the_user_goes_on(opened: Open
     opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None, "hippocampus")
     opened.ui.runButton.click()
     said = opened.finish()
-    assert said.startswith("Not assessed: press Propose")
+    assert opened.controller.status.outcome.value == "refused", said
     assert opened.ui.bannerFrame.visible
     assert "press Propose" in opened.ui.bannerLabel.text
     assert "mm" not in opened.ui.bannerLabel.text, "one line"

@@ -63,7 +63,7 @@ class MaskTable:
                     found[name] = " + ".join(proposed_structures(name, self._structures))
         if self._shown == (found, self._structures):
             return
-        self._shown = (found, self._structures)
+        changed, self._shown = self._shown[0] != found, (found, self._structures)
         rows = [name for name in found if name not in exact]
         self._table.visible = bool(rows)
         self._table.setRowCount(0)  # the boxes of another mask go
@@ -76,7 +76,8 @@ class MaskTable:
             put_cell(self._table, row, 0, name, name)
             self._table.setCellWidget(row, 1, box)
         fit_rows(self._table, len(rows), 1, _MOST_ROWS)
-        self._on_change()
+        if changed:
+            self._on_change()
 
     def _choose(self, name: str, texts: Sequence[str], index: int) -> None:
         """Keep the user's choice for this name."""
