@@ -184,6 +184,7 @@ def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:
 
 def test_an_image_too_large_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:
     opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None, "hippocampus")
+    opened.wait(lambda: opened.panel.preview.result.refused)
     opened.ui.runButton.click()
     said = opened.finish()
     assert opened.controller.status.outcome.value == "refused", said
