@@ -22,6 +22,7 @@ class Parameters:
         channels: the input volumes in the order of the model's channels; None if none is chosen yet.
         roi: the region of interest, None for the whole volume.
         mask: a segmentation to be judged, None to segment.
+        labels: what the user chose that segments stand for, by their names; "" for what is not judged.
         model: name of the model bundle.
         head: name of an uncertainty head other than the model's default.
         device: one of DEVICES.
@@ -34,6 +35,7 @@ class Parameters:
     channels: list[vtkMRMLScalarVolumeNode]
     roi: vtkMRMLMarkupsROINode
     mask: vtkMRMLSegmentationNode
+    labels: dict[str, str]
     model: str = ""
     head: str = ""
     device: Annotated[str, Choice(DEVICES)] = "auto"

@@ -14,10 +14,9 @@ from scipy.special import expit
 
 from SegWithUCore.calibration.error_counts import CENTRES, ErrorCounts
 from SegWithUCore.calibration.structure_lines import StructureLines
-from SegWithUCore.inference.given_mask import without_side
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.error_detection import ScoreGroups, average_precision
-from SegWithUCore.models.input_spec import Label
+from SegWithUCore.models.input_spec import Label, without_side
 from SegWithULab.calibration.prior import CaseSummary, lines_of, refit
 
 MOST_DRAWS = 100

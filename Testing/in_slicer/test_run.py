@@ -184,9 +184,10 @@ def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:
 
 def test_an_image_too_large_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:
     opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None, "hippocampus")
+    opened.wait(lambda: opened.panel.preview.result.refused)
     opened.ui.runButton.click()
     said = opened.finish()
-    assert said.startswith("Not assessed: press Propose")
+    assert opened.controller.status.outcome.value == "refused", said
     assert opened.ui.bannerFrame.visible
     assert "press Propose" in opened.ui.bannerLabel.text
     assert "mm" not in opened.ui.bannerLabel.text, "one line"

@@ -132,6 +132,21 @@ def test_a_judgement_replaces_that_of_the_same_mask_alone(tmp_path, data_folder)
     assert len({nodes.hub for nodes in found}) == 3
 
 
+def test_a_reader_has_a_result_of_its_own_whatever_it_holds_meanwhile(tmp_path, data_folder):
+    case = loaded_case(tmp_path, data_folder)
+    masks = [case.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Reader") for _ in range(2)]
+    found = []
+    for sha256, mask in (("a", masks[0]), ("a", masks[1]), ("b", masks[0])):
+        change_case(case.disk.folder, judged={"file": "Reader", "sha256": sha256 * 64, "labels": {}})
+        found.append(load_case(case.disk.folder, case.volume, mask=mask))
+    assert found[2] == found[0] != found[1] != case.nodes
+    assert found[0].segmentation.GetName() == found[0].label == "Hippocampus judged: Reader"
+    assert len({nodes.label for nodes in (*found, case.nodes)}) == 3
+    case.scene.RemoveNode(masks[1])
+    load_case(case.disk.folder, case.volume, mask=masks[0])
+    assert found[1].segmentation is not None and len(find_cases(case.scene)) == 3
+
+
 def test_moving_or_hiding_things_is_not_work_on_the_segmentation(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
     show_in_3d(case.nodes.segmentation)

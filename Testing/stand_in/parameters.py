@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Callable
 from typing import Annotated, Any, get_origin, get_type_hints
@@ -19,6 +20,8 @@ def _property(name: str, kind: Any, default: Any) -> property:
         if isinstance(kind, type) and kind.__name__.startswith("vtkMRML"):
             return node.GetNodeReference(name)
         text = node.GetParameter(name)
+        if origin is dict:
+            return json.loads(text or "{}")
         return default if not text else text == "True" if kind is bool else text
 
     def write(self: Any, value: Any) -> None:
@@ -31,7 +34,7 @@ def _property(name: str, kind: Any, default: Any) -> property:
         elif isinstance(kind, type) and kind.__name__.startswith("vtkMRML"):
             node.SetNodeReferenceID(name, value.GetID() if value else None)
         else:
-            node.SetParameter(name, str(value))
+            node.SetParameter(name, json.dumps(value) if origin is dict else str(value))
         node.EndModify(before)
 
     return property(read, write)

@@ -90,6 +90,7 @@ class Structure:
 
     Attributes:
         category, type, modifier, laterality: codes, each {"scheme", "value", "meaning"}.
+        opacity_3d: from 0 (hidden in 3D) to 1, as the model proposes.
         expected_interval_mm3: is to hold the true volume of nine in ten cases, fitted on `calibration_cases`.
         held, held_of: in so many of so many real cases it did; None if nobody has measured.
         dice_cases: so many cases the predicted Dice was fitted on.
@@ -104,6 +105,7 @@ class Structure:
     type: Mapping[str, str] | None = None
     modifier: Mapping[str, str] | None = None
     laterality: Mapping[str, str] | None = None
+    opacity_3d: float = 1.0
     voxels: int | None = None
     volume_mm3: float | None = None
     expected_volume_mm3: float | None = None

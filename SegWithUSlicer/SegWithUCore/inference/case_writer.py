@@ -22,7 +22,8 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.grid import VoxelGrid
 from ..io.plane_writer import ESTIMATES, LABELS, View, write_image_planes, write_nifti_planes
 from ..io.roi import whole_grid
-from ..models.input_spec import Label
+from ..models.bundle import OPACITY_3D, Bundle
+from ..models.input_spec import Label, without_side
 from ..regions.find_regions import RegionSettings
 from ..regions.region import UNCERTAIN
 from ..review.status import with_status
@@ -181,7 +182,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         "ood": {"warnings": [warning.to_json() for warning in result.warnings]},
         "asked": [label.name for label in result.asked],
         "asked_as": list(job.settings.structures),
-        "structures": [structure.to_json() for structure in result.assessed.structures],
+        "structures": [each.to_json() | _look_in_3d(model.bundle, each.label) for each in result.assessed.structures],
         TOTALS: list(result.totals),
         ASYMMETRIES: list(result.asymmetries),
         "maps": {name: _map_facts(result, name, ranges[name]) for name in map_planes(result.maps)},
@@ -189,6 +190,11 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
         "peak_memory_mb": result.peak_memory_mb,
     }
+
+
+def _look_in_3d(bundle: Bundle, label: Label) -> dict[str, float]:
+    opacity = (bundle.display or {}).get(OPACITY_3D, {}).get(without_side(label.name))
+    return {} if opacity is None else {OPACITY_3D: opacity}
 
 
 def model_facts(model: ModelIdentity) -> dict[str, Any]:

@@ -17,10 +17,11 @@ SEVERITIES = (REFUSED, WARNING, NOTE)
 
 JUDGED_KIND = "judged"
 """About a segmentation that was made elsewhere."""
+TOO_SMALL = "size"
 KINDS = (
-    *(QUALITY_KIND, MISPLACED_KIND, EMPTY_KIND, JUDGED_KIND, "model", "place", "empty", "field of view", "spacing"),
-    *("grey values", "predicted Dice", "volume", "calibration", "picture", "noise", "contrast", "intensities"),
-    *("shading", "sharpness", "region of interest", "regions", "memory", "preview"),
+    *(QUALITY_KIND, MISPLACED_KIND, EMPTY_KIND, JUDGED_KIND, "model", "place", "empty", TOO_SMALL, "field of view"),
+    *("spacing", "grey values", "predicted Dice", "volume", "calibration", "picture", "noise", "contrast"),
+    *("intensities", "shading", "sharpness", "region of interest", "regions", "memory", "preview"),
 )
 """What a deviation may be about, the most important first."""
 

@@ -6,7 +6,6 @@ two parts), and several labels for the same structures (gyri for the cortex).
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,7 +22,7 @@ from ..io.image_file import WANTED
 from ..io.inputs import folder_entries, holds_input, stem_of
 from ..io.roi import VoxelBox
 from ..io.volume import read_file, whole_labels
-from ..models.input_spec import Label
+from ..models.input_spec import Label, named_classes, plain_words, without_side
 from ..util.errors import InputError, UsageError
 from ..util.folder_entries import check_entries
 from ..util.input_files import regular_file
@@ -151,15 +150,15 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
     path, facts = file.path, file.facts()
     entries, by_value = _entries(path, image)
     wanted = dict(file.names) or _own_names(path, [entry.key for entry in entries], by_value, structures)
-    by_key = {_plain(entry.key): entry for entry in entries}
-    plain = [_plain(entry.key) for entry in entries]
-    if twice := [key for key in wanted if plain.count(_plain(key)) > 1]:
+    by_key = {plain_words(entry.key): entry for entry in entries}
+    plain = [plain_words(entry.key) for entry in entries]
+    if twice := [key for key in wanted if plain.count(plain_words(key)) > 1]:
         message = f"{path} has more than one mask named {twice[0]}: rename or remove the others."
         raise InputError(message, "double-structure")
     labels, label_of = [structures[0]], np.zeros(len(structures), np.uint8)
     indices = np.zeros(image.grid.shape_zyx, np.uint8)
     for key, text in wanted.items():
-        members, entry = _members(text, structures), by_key.get(_plain(key))
+        members, entry = named_classes(text, [each.name for each in structures]), by_key.get(plain_words(key))
         if not members or (entry is None and not (by_value and key.isdecimal() and int(key))):
             what = "the model has no" if not members else f"{path} has no"
             known = ", ".join(label.name for label in structures[1:]) if not members else listed(by_key)
@@ -182,7 +181,7 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
             labels.append(_label([structures[member] for member in members], text, value))
     if not (may_be_empty or indices.any()):
         raise InputError(f"{path} is empty: no voxel has a label that is judged.", "empty-mask")
-    left_out = [entry.key for entry in entries if _plain(entry.key) not in {_plain(key) for key in wanted}]
+    left_out = [entry.key for entry in entries if plain_words(entry.key) not in {plain_words(key) for key in wanted}]
     if path.is_dir():
         found = folder_entries(path)
         left_out += [each.name for each in (*found.unseen(found.images), *filter(holds_input, found.folders))]
@@ -200,11 +199,11 @@ def _own_names(path: Path, keys: Sequence[str], by_value: bool, structures: Sequ
         if unknown:
             known = ", ".join(f"{label.value} {label.name}" for label in structures[1:])
             message = f"{path} has the label(s) {listed(unknown)}, but the model has {known}: say what they mean"
-            problem = f"{message} with --labels, such as {unknown[0]}={_plain(structures[-1].name)}."
+            problem = f"{message} with --labels, such as {unknown[0]}={plain_words(structures[-1].name)}."
             raise InputError(problem, "unknown-label")
         held = {without_side(label.name) for label in structures if str(label.value) in keys}
         return {str(label.value): label.name for label in structures[1:] if without_side(label.name) in held}
-    wanted = {key: key for key in keys if _members(key, structures)}
+    wanted = {key: key for key in keys if named_classes(key, [each.name for each in structures])}
     if not wanted:
         names, known = listed(keys), ", ".join(label.name for label in structures[1:])
         message = f"{path} has {names or 'no segment'}, but the model has {known}: name them so, or give --labels"
@@ -316,17 +315,6 @@ def _layers(path: Path, image: MaskedImage) -> tuple[list[np.ndarray], list[Segm
         raise InputError(f"{message}.", "other-grid") from error
 
 
-def _members(text: str, structures: Sequence[Label]) -> list[int]:
-    """Return the classes that a text names: the one of that name, else all whose names have all its words."""
-    found = []
-    for part in text.split("+"):
-        words = set(_plain(part).split())
-        names = [_plain(label.name).split() for label in structures]
-        exact = [i for i, name in enumerate(names) if i and sorted(name) == sorted(words)]
-        found += exact or [i for i, name in enumerate(names) if i and words and words <= set(name)]
-    return list(dict.fromkeys(found))
-
-
 def _label(members: Sequence[Label], text: str, value: int | None) -> Label:
     """Make the label of a mask that stands for some structures; codes are those that they share."""
     first = members[0]
@@ -334,17 +322,7 @@ def _label(members: Sequence[Label], text: str, value: int | None) -> Label:
         return replace(first, value=first.value if value is None else value)
     shared = {name: getattr(first, name) for name in ("category", "type", "modifier", "laterality")
               if all(getattr(each, name) == getattr(first, name) for each in members)}  # fmt: skip
-    return Label(first.value if value is None else value, _plain(text), first.color, **shared)
-
-
-def _plain(text: str) -> str:
-    """Lower case, words with a blank between them."""
-    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
-
-
-def without_side(name: str) -> str:
-    """Return the name that a structure shares with that of the other side."""
-    return " ".join(word for word in name.split() if word not in ("left", "right"))
+    return Label(first.value if value is None else value, plain_words(text), first.color, **shared)
 
 
 def listed(names: Sequence[str] | Mapping[str, Any]) -> str:

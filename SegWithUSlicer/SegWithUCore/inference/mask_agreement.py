@@ -9,10 +9,10 @@ from itertools import combinations
 import numpy as np
 
 from ..metrics.overlap import structure_dice
-from ..models.input_spec import Label
+from ..models.input_spec import Label, without_side
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND
 from .deviation import JUDGED_KIND, WARNING, Deviation
-from .given_mask import listed, without_side
+from .given_mask import listed
 
 POOR_AGREEMENT = 0.6
 """Dice of mask and model below which the mask may be of another patient or place: so have 9 of 15 masks of other

@@ -16,7 +16,7 @@ from ..models import proposal
 from ..models.bundle import LEAST_HEAD_MM, Bundle
 from ..models.proposal import mm_range, reoriented, triple
 from ..models.quality import IMAGE_QUALITY
-from .deviation import REFUSED, WARNING, Deviation, is_refused
+from .deviation import REFUSED, TOO_SMALL, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
 from .lost_calibration import blank_deviations
 from .ood_channels import appearance_deviations, quality_deviations
@@ -26,7 +26,10 @@ SPACING_FACTOR = 1.5
 
 def input_deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     """Say what no model can segment, then how the input differs from the training cases; arguments as `deviations`."""
-    return [*odd_inputs(images, bundle), *deviations(images, bundle)]
+    if bundle.ood_reference is None:
+        return []
+    labels = [found for pair in zip(bundle.input.channels, images, strict=True) for found in _labels(*pair)]
+    return [*labels, *deviations(images, bundle)]
 
 
 def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
@@ -54,9 +57,10 @@ def deviations_of_features(
     if reference is None:
         return []
     seen, orientation = reoriented(grid, bundle.input.orientation), bundle.input.orientation
-    extents = proposal.extents_mm(grid, bundle)
-    size, voxels = _field_of_view(extents, bundle), _spacing(seen.spacing, bundle)
-    found = [check for check in (size, voxels) if check is not None]
+    voxels = _spacing(seen.spacing, bundle)
+    if voxels is not None and voxels.severity == REFUSED:
+        return [voxels]  # lengths in mm mean nothing
+    found = [check for check in (_field_of_view(grid, bundle), voxels) if check is not None]
     if is_refused(found):
         return found
     blocks, qualities = reference.get("channels") or {}, reference.get(IMAGE_QUALITY) or {}
@@ -83,13 +87,25 @@ def to_model_orientation(features: ImageFeatures, grid: sitk.Image | VoxelGrid, 
     )
 
 
-def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None:
+UNIT_FACTOR = 20.0
+"""Spacing beyond this multiple of every training case, or below this part: a header in metres or micrometres."""
+TINY_FACTOR = 4.0
+"""A side shorter than this part of the smallest training case shows nothing that could be segmented."""
+
+
+def _field_of_view(grid: VoxelGrid, bundle: Bundle) -> Deviation | None:
     assert bundle.ood_reference is not None
-    span, kind = bundle.ood_reference["field_of_view_mm"], "field of view"
+    span, kind, extents = bundle.ood_reference["field_of_view_mm"], "field of view", proposal.extents_mm(grid, bundle)
     given = f"The part to be segmented spans {triple(extents)} mm, but"
+    if any(extent < low / TINY_FACTOR for extent, low in zip(extents, span["low"], strict=True)):
+        size = " x ".join(map(str, grid.size))
+        text = f"The part to be segmented spans only {triple(extents)} mm ({size} voxels), but the training cases of "
+        text += f"'{bundle.name}' at least {triple(span['low'])} mm: give "
+        text += "the whole volume, not a slice" if 1 in grid.size else "a larger image or region of interest"
+        return Deviation(REFUSED, f"{text}.", TOO_SMALL)
     if bundle.placement is not None and bundle.placement.is_whole:
         wanted = f"'{bundle.name}' needs a whole head, {LEAST_HEAD_MM:g} mm or more each way: give the whole image."
-        return Deviation(REFUSED, f"{given} {wanted}", kind) if min(extents) < LEAST_HEAD_MM else None
+        return Deviation(REFUSED, f"{given} {wanted}", TOO_SMALL) if min(extents) < LEAST_HEAD_MM else None
     given += f" the {bundle.ood_reference['cases']} training cases of '{bundle.name}' span {mm_range(span)} mm"
     if proposal.is_larger(extents, bundle, proposal.REFUSED_FACTOR):
         return Deviation(REFUSED, f"{given}: give a region of interest of about that size around the structure.", kind)
@@ -103,46 +119,19 @@ def _field_of_view(extents: Sequence[float], bundle: Bundle) -> Deviation | None
 def _spacing(spacing: Sequence[float], bundle: Bundle) -> Deviation | None:
     assert bundle.ood_reference is not None
     span = bundle.ood_reference["spacing_mm"]
-    pairs = zip(spacing, span["low"], span["high"], strict=True)
+    pairs = [*zip(spacing, span["low"], span["high"], strict=True)]
     if all(low / SPACING_FACTOR <= value <= SPACING_FACTOR * high for value, low, high in pairs):
         return None
+    if not all(low / UNIT_FACTOR <= value <= UNIT_FACTOR * high for value, low, high in pairs):
+        text = f"The voxels are {triple(spacing)} mm, but those of the training cases of '{bundle.name}' about "
+        text += f"{triple(span['low'])} mm: correct the spacing, which seems to have another unit than millimetres."
+        return Deviation(REFUSED, text, "spacing")
     usual = f"those of the training cases of '{bundle.name}' {mm_range(span)} mm"
     return Deviation(WARNING, f"The voxels are {triple(spacing)} mm, {usual}: check the result with care.", "spacing")
 
 
-UNIT_FACTOR = 20.0
-"""Spacing beyond this multiple of every training case, or below this part: a header in metres or micrometres."""
-TINY_FACTOR = 4.0
-"""A side shorter than this part of the smallest training case shows nothing that could be segmented."""
 FEWEST_VALUES, SAMPLED = 12, 200_000
 """Different intensities that every image has, and voxels in which they are counted."""
-
-
-def odd_inputs(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
-    """Say what no model can segment; nothing where the model does not know its training cases.
-
-    Args:
-        images: the channels, cut to the region of interest.
-    """
-    if bundle.ood_reference is None:
-        return []
-    seen, span = reoriented(VoxelGrid.of(images[0]), bundle.input.orientation), bundle.ood_reference["spacing_mm"]
-    least = bundle.ood_reference["field_of_view_mm"]["low"]
-    found, cases = [], f"the training cases of '{bundle.name}'"
-    sides = zip(seen.spacing, span["low"], span["high"], strict=True)
-    if not all(low / UNIT_FACTOR <= value <= UNIT_FACTOR * high for value, low, high in sides):
-        text = f"The voxels are {triple(seen.spacing)} mm, but those of {cases} about {triple(span['low'])} mm"
-        text += ": correct the spacing, which seems to have another unit than millimetres."
-        found.append(Deviation(REFUSED, text, "spacing"))
-    extents = proposal.extents_mm(VoxelGrid.of(images[0]), bundle)
-    if any(extent < low / TINY_FACTOR for extent, low in zip(extents, least, strict=True)):
-        size = " x ".join(str(voxels) for voxels in images[0].GetSize())
-        text = f"The part to be segmented spans only {triple(extents)} mm ({size} voxels), but {cases}"
-        text += f" at least {triple(least)} mm: give a larger image or region of interest."
-        found.append(Deviation(REFUSED, text, "field of view"))
-    for channel, image in zip(bundle.input.channels, images, strict=True):
-        found += _labels(channel, image)
-    return found
 
 
 def _labels(channel: str, image: sitk.Image) -> Iterator[Deviation]:

@@ -33,6 +33,8 @@ LEAST_HEAD_MM = 90.0
 """Smallest edge of an image in which boxes are placed: less of a head does not hold the template's brain."""
 TEMPLATE_FILE = "placement_template.nii.gz"
 """A head with voxels of 4 mm: grey values 0 to 127, and 128 more inside the brain."""
+OPACITY_3D = "opacity_3d"
+"""Of `display`: by the names of structures without side, how opaque 3D views show them; 0 hides, 1 is usual."""
 MAXIMUM_BYTES = 16 << 20
 """Of `bundle.json`: the shipped one, with the metrics of 44 test cases for two heads, has 0.4 MB."""
 
@@ -143,7 +145,7 @@ class Bundle:
         about: name, version, task, licences, citation.
         calibration: fitted tables, or None ("not calibrated").
         ood_reference: ranges of field of view and spacing over the training cases, or None.
-        display: window of each map, or None.
+        display: window of each map, and `OPACITY_3D`; or None.
         metrics: what was measured on test cases, or None.
         graphs: compiled for its default head, or None.
         placement: where its boxes lie in a template of a head, or None for a model that takes its image whole.

@@ -1,5 +1,6 @@
 """What goes into a network and what its classes mean, as a bundle stores it: `InputSpec` and `Label`."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import repeat
@@ -270,6 +271,45 @@ class Total:
     type: Code | None = None
     modifier: Code | None = None
     is_denominator: bool = False
+
+
+_SIDES = {"l": "left", "r": "right"}
+
+
+def plain_words(text: str) -> str:
+    """Lower case, words with a blank between them."""
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
+
+
+def without_side(name: str) -> str:
+    """Return the name that a structure shares with that of the other side."""
+    return " ".join(word for word in name.split() if word not in _SIDES.values())
+
+
+def named_classes(text: str, names: Sequence[str]) -> list[int]:
+    """Return the classes that a text names: the one of that name, else all whose names have all its words.
+
+    Args:
+        names: of all classes, background first.
+    """
+    found = []
+    for part in text.split("+"):
+        words = set(plain_words(part).split())
+        split = [plain_words(name).split() for name in names]
+        exact = [i for i, name in enumerate(split) if i and sorted(name) == sorted(words)]
+        found += exact or [i for i, name in enumerate(split) if i and words and words <= set(name)]
+    return list(dict.fromkeys(found))
+
+
+def proposed_structures(segment: str, structures: Sequence[str]) -> list[str]:
+    """Return the structures that the name of a segment suggests, whatever its case, marks and order; L is left.
+
+    Example:
+        proposed_structures("Hippocampus_L", ["left hippocampus", "right hippocampus"])  # ["left hippocampus"]
+    """
+    words = [_SIDES.get(word, word) for word in plain_words(segment).split()]
+    joined = [name for name in structures if plain_words(name).replace(" ", "") == "".join(words)]  # brain stem
+    return joined or [structures[place - 1] for place in named_classes(" ".join(words), ["", *structures])]
 
 
 def side_pairs(names: Iterable[str]) -> dict[str, tuple[str, str]]:

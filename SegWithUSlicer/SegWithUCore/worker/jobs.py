@@ -93,7 +93,7 @@ class JobRunner:
             target=Path(request.target),
             settings=request.settings,
             own_to_world_ras=request.own_to_world_ras,
-            mask=MaskFile(Path(request.mask)) if request.mask else None,
+            mask=MaskFile(Path(request.mask), request.labels or {}) if request.mask else None,
         )
         result = segment(job, model, report)
         return {

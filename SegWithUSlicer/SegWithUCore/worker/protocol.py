@@ -42,6 +42,7 @@ class Request:
         own_to_world_ras: linear transform that the volume hangs under, 4 x 4 row by row.
         features: image features by channel, as `ImageFeatures.to_json` gives them.
         mask: folder with one file per structure of a segmentation to be judged; None or "" for none.
+        labels: what these files stand for (`MaskFile.names`).
     """
 
     request: str
@@ -55,6 +56,7 @@ class Request:
     own_to_world_ras: Sequence[float] | None = None
     features: Mapping[str, Any] | None = None
     mask: str | None = None
+    labels: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Request":

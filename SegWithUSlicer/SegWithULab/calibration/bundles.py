@@ -141,7 +141,7 @@ def calibrate_model(
     with atomic_folder(target, overwrite) as work:
         _copy_files(bundle, graphs, work, record)
         if before is None:
-            made = _calibrated(replace(plain, display=None), cases, (), work, engine, folds, progress)
+            made = _calibrated(plain, cases, (), work, engine, folds, progress)
         else:
             if found.second_stage is None:
                 copy_second_stage(bundle, work)
@@ -176,7 +176,8 @@ def _calibrated(
     if all(case.is_synthesised for case in cases):
         for name in ("volume_interval", TOTALS):
             block[name] = {key: {**each, "unseen": UNSEEN} for key, each in block[name].items()}
-    made = write_description(replace(bundle, calibration=block, display=found.display), work)
+    display = {**(bundle.display or {}), **(found.display or {})}
+    made = write_description(replace(bundle, calibration=block, display=display), work)
     harm = fit_harm(replace(made, folder=work), cases, engine, progress)
     if harm is not None:
         made = write_description(replace(made, ood_reference={**(made.ood_reference or {}), HARM: harm}), work)

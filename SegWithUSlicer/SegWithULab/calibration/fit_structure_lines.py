@@ -25,9 +25,8 @@ from SegWithUCore.calibration.error_counts import (
 )
 from SegWithUCore.calibration.error_probability import fit_line
 from SegWithUCore.calibration.structure_lines import StructureLine, StructureLines
-from SegWithUCore.inference.given_mask import without_side
 from SegWithUCore.metrics.patients import by_patient
-from SegWithUCore.models.input_spec import Label
+from SegWithUCore.models.input_spec import Label, without_side
 
 LARGEST_OFFSET = 5.0
 SLOPE_PATIENTS = 3

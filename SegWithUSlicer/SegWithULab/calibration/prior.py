@@ -24,11 +24,10 @@ from SegWithUCore.calibration.per_structure import (
     held_too_rarely,
 )
 from SegWithUCore.calibration.structure_lines import BLOCK as STRUCTURE_LINES
-from SegWithUCore.inference.given_mask import without_side
 from SegWithUCore.inference.structures import CaseLevelCalibration
 from SegWithUCore.metrics.bootstrap import paired_bootstrap
 from SegWithUCore.metrics.patients import by_patient
-from SegWithUCore.models.input_spec import Label, Total, side_pairs
+from SegWithUCore.models.input_spec import Label, Total, side_pairs, without_side
 from SegWithUCore.models.quality import QUALITY
 from SegWithUCore.review.flags import FlagRules
 

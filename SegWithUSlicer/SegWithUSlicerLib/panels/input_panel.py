@@ -20,11 +20,14 @@ from ..run.session import WHEELS_SETTING, set_setting, setting
 from ..scene.case_nodes import is_ours
 from ..scene.slice_views import crosshair, shown_volumes
 from ..scene.volume_export import propose_roi
+from .mask_table import MaskTable
 from .widgets import GuiConnections, OneLine
 
 _SELECTOR_PX = 80
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""
+_PLACED = 1.5
+"""Beyond this multiple boxes are placed; as in the engine."""
 
 
 class InputPanel:
@@ -44,6 +47,7 @@ class InputPanel:
         self._roi: Any = None
         self._selectors: list[Any] = []
         self._gui = GuiConnections()
+        self.mask_table = MaskTable(ui.maskTable, on_change)
         self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
         ui.modelBox.addItems([model.name for model in self.models])
         # The default allows files and folders, and then Browse asks for a file.
@@ -132,6 +136,13 @@ class InputPanel:
         if len(shown or offered) == 1:
             selector.setCurrentNode((shown or offered)[0])
 
+    def show_mask(self) -> None:
+        """Show what the segments of the chosen mask stand for in the chosen model."""
+        names = self.model.structures if self.model is not None else ()
+        if self.model is not None and self.model.sides and self.is_complete and self._is_larger(_PLACED):
+            names = tuple(f"{side} {name}" for side in self.model.sides for name in names)
+        self.mask_table.show(self._parameters, names)
+
     def hide_own_maps(self) -> None:
         """Leave our own maps out of the selectors: to be called when such nodes were added."""
         hidden = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if is_ours(node)]
@@ -186,8 +197,9 @@ class InputPanel:
             assert self.model is not None and self.model.field_of_view_mm is not None
             size = " x ".join(f"{length:.0f}" for length in self.model.field_of_view_mm)
             return text.format(model=self.model.name, size=size)
-        if self.ui.maskSelector.currentNode() is not None:
-            return _("Press Apply: the segmentation is judged by the model.")
+        mask = self.ui.maskSelector.currentNode()
+        if mask is not None:
+            return _("Press Apply: the model judges {mask}.").format(mask=mask.GetName())
         return _("Press Apply.")
 
     def show_preflight(self, result: PreflightResult) -> None:
@@ -202,8 +214,8 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = "tryItButton modelBox channelsFrame maskSelector roiSelector headBox deviceBox engineBox passesBox"
-        names += " wheelsEdit"
+        names = "tryItButton modelBox channelsFrame maskSelector maskTable roiSelector headBox deviceBox engineBox"
+        names += " passesBox wheelsEdit"
         for name in names.split():
             getattr(self.ui, name).enabled = enabled
         self._enable_propose(enabled)
@@ -293,13 +305,13 @@ class InputPanel:
         has_volume = bool(self._selectors) and self.volumes[0] is not None
         self.ui.proposeButton.enabled = enabled and knows_size and has_volume
 
-    def _is_larger(self) -> bool:
+    def _is_larger(self, factor: float = _LARGER) -> bool:
         """Return whether the volume is larger than training cases, and no region is chosen."""
         model, volume = self.model, self.volumes[0]
         if model is None or model.field_of_view_mm is None or self.ui.roiSelector.currentNode() is not None:
             return False
         size = size_ras(volume)
-        return any(own > _LARGER * seen for own, seen in zip(size, model.field_of_view_mm, strict=True))
+        return any(own > factor * seen for own, seen in zip(size, model.field_of_view_mm, strict=True))
 
 
 def wheels_problem() -> str:

@@ -181,7 +181,7 @@ class ModulePanel:
         if parameters.mask is None:  # a mask may have other structures
             settings = replace(settings, structures=ticked_before(model))
         nodes = (self.inputs.volumes, model.folder, parameters.roi, parameters.mask)
-        self.session.controller.start(RunRequest(*nodes, settings))
+        self.session.controller.start(RunRequest(*nodes, settings, self.inputs.mask_table.labels))
 
     def _run_chosen(self, index: int) -> None:
         runs = find_cases(slicer.mrmlScene)
@@ -278,6 +278,7 @@ class ModulePanel:
     def _watch_roi(self) -> None:
         """Repeat the prediction when the region is moved or another one is chosen."""
         self.inputs.draw_handles()
+        self.inputs.show_mask()
         roi = self._parameters.roi if self._parameters is not None else None
         self._roi_watch.clear()
         if roi is not None:

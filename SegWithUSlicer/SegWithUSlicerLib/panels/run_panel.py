@@ -1,6 +1,7 @@
 """The section "Run": Apply, progress, warning banner, log."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import qt
@@ -96,7 +97,7 @@ class RunPanel:
         busy = status.phase is not Phase.IDLE
         refused = result.refused or (is_current and status.outcome is Outcome.REFUSED)
         warnings = list(dict.fromkeys([*(status.warnings if busy or is_current else ()), *result.warnings]))
-        self._banner.show(_banner_text(len(warnings), refused, result) if warnings else "", warnings)
+        self._banner.show(_banner_text(warnings, refused, result) if warnings else "", warnings)
         self.ui.bannerFrame.visible = bool(warnings)
         self.ui.insistButton.visible = bool(warnings) and refused and not busy
 
@@ -109,17 +110,11 @@ class RunPanel:
                 self._open_log()
 
 
-def _banner_text(warnings: int, refused: bool, result: PreflightResult) -> str:
+def _banner_text(warnings: Sequence[str], refused: bool, result: PreflightResult) -> str:
     """Return one line: what is wrong, and the next click."""
-    if "empty" in result.kinds:
-        start = _("<b>Not assessed.</b> ") if refused else ""
-        return start + _("The part to be segmented is empty: check the image and the region.")
     if refused and result.kinds == {"field of view"}:
         return _("<b>Not assessed.</b> This is far larger than the training images: press Propose for a region.")
     if refused:
-        text = _(
-            "<b>Not assessed.</b> This differs too much from the training images: press Propose, choose another "
-            "image or model, or <a href='{url}'>add a model</a>."
-        )
-        return text.format(url=_MODELS_PAGE)
-    return _("<b>Check the result carefully:</b> unusual properties of the image: {n}.").format(n=warnings)
+        text = _("<b>Not assessed.</b> {why} Other images need <a href='{url}'>other models</a>.")
+        return text.format(why=warnings[0], url=_MODELS_PAGE)
+    return _("<b>Check the result carefully:</b> unusual properties of the image: {n}.").format(n=len(warnings))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.inference.settings import DEFAULTS, RunSettings
-from SegWithUCore.util.errors import SegWithUError
+from SegWithUCore.util.errors import InputError, SegWithUError
 
 from ..guarded import details_of, reason_of, report, show_in_console
 from ..i18n import _
@@ -74,6 +74,8 @@ class RunRequest:
         model: the bundle's folder.
         roi: a markups ROI; None for the whole volume.
         mask: a segmentation node that is judged; None segments.
+        labels: the structures that its segments stand for, by the names of `segment_names`; None if the segments are
+            named as the structures.
         settings: what the user chose; its region of interest is that of `roi`.
     """
 
@@ -82,6 +84,7 @@ class RunRequest:
     roi: Any = None
     mask: Any = None
     settings: RunSettings = DEFAULTS
+    labels: Mapping[str, str] | None = None
 
 
 def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -103,7 +106,8 @@ class RunTools:
         in_scene: whether an exported volume is still there.
         unchanged: whether it is still there as it was.
         load: puts a case folder into the scene as the request asks, and returns the nodes.
-        export_mask: writes the segments of a node, on the grid of a volume, into a folder.
+        export_mask: writes the segments of a node, on the grid of a volume, into a new folder in a folder; returns
+            what these files hold, the folder first.
         engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
     """
 
@@ -114,7 +118,7 @@ class RunTools:
     unchanged: Callable[[Any], bool]
     load: Callable[[Path, RunRequest], Any]
     engine_lost: Callable[[], None] = lambda: None
-    export_mask: Callable[[Any, Any, Path], None] = lambda mask, volume, folder: None
+    export_mask: Callable[[Any, Any, Path], Mapping[Path, str]] = lambda mask, volume, parent: {parent: str(mask)}
 
 
 CASE_FOLDER = "case"
@@ -125,9 +129,16 @@ class _Run:
     request: RunRequest
     folder: "PrivateFolder | None" = None
     exported: list[Any] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
     id: int | None = None
     cancel_message: str = ""
     engine_remark: str = ""
+
+    def named(self, text: str) -> str:
+        """Name what the user knows in place of the files that it was written to."""
+        for path in sorted(self.names, key=len, reverse=True):
+            text = text.replace(path, self.names[path])
+        return text
 
 
 class RunController:
@@ -221,15 +232,17 @@ class RunController:
             run.folder = self._tools.new_folder()
             request = self._request(run, run.folder.path)
         except (SegWithUError, OSError) as error:
-            self._end(Outcome.FAILED, _message(error))
+            self._end(Outcome.FAILED, run.named(_message(error)))
             return
         run.id = self._worker.submit(request, lambda event: self._event(run, event))
 
     def _request(self, run: _Run, folder: Path) -> dict[str, Any]:
         asked = run.request
+        run.names[str(folder / CASE_FOLDER)] = _("The result")
         for index, volume in enumerate(asked.volumes):
             roi = asked.roi if index == 0 else None
             run.exported.append(self._tools.export(volume, folder / f"channel_{index}.nrrd", roi))
+            run.names[str(run.exported[-1].path)] = run.exported[-1].name
         first = run.exported[0]
         request: dict[str, Any] = {
             "request": "segment",
@@ -242,8 +255,15 @@ class RunController:
             "own_to_world_ras": [number for row in first.own_to_world_ras for number in row],
         }
         if asked.mask is not None:
-            request["mask"] = str(folder / "mask")
-            self._tools.export_mask(asked.mask, asked.volumes[0], folder / "mask")
+            names = self._tools.export_mask(asked.mask, asked.volumes[0], folder / "mask")
+            run.names |= {str(path): name for path, name in names.items()}
+            request["mask"] = str(next(iter(names)))
+            if asked.labels is not None:
+                written = {path.stem for path in names}
+                request["labels"] = {key: text for key, text in asked.labels.items() if key in written}
+                if not request["labels"]:
+                    text = _("{mask}: choose a structure for a segment that is not empty.")
+                    raise InputError(text.format(mask=next(iter(names.values()))), code="empty-mask")
         return request
 
     def _event(self, run: _Run, event: Mapping[str, Any]) -> None:
@@ -276,6 +296,7 @@ class RunController:
     def _result(self, run: _Run, event: Mapping[str, Any]) -> None:
         # Before anything is loaded: a warning is visible before any colour.
         warnings, _notes = split_deviations(event.get("warnings") or [])
+        warnings = tuple(map(run.named, warnings))
         self._set_status(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
         if not all(self._tools.unchanged(one) for one in run.exported):
             text = _("The image changed while it was segmented, so the result is not shown: press Apply again.")
@@ -299,12 +320,12 @@ class RunController:
         self._end(Outcome.DONE, " ".join(filter(None, [done, told, run.engine_remark])))
 
     def _error(self, run: _Run, event: Mapping[str, Any]) -> None:
-        text, details = str(event.get("text") or _("The run failed.")), str(event.get("details") or "")
+        text, details = run.named(str(event.get("text") or _("The run failed."))), str(event.get("details") or "")
         if event.get("kind") == "missing":
             self._tools.engine_lost()
         if event.get("refused"):
             self._set_status(replace(self.status, warnings=(text,)))
-            text = _("Not assessed: press Propose for a region that fits, or choose another image, then Apply.")
+            text = _("Not assessed: do what the warning asks for, or choose another image or model, then Apply.")
             self._end(Outcome.REFUSED, text, details)
         else:
             self._end(Outcome.FAILED, text, details)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from SegWithUCore.models.bundle import CARD_FILE, Bundle, read_unchecked
+from SegWithUCore.models.bundle import CARD_FILE, WHOLE, Bundle, read_unchecked
 from SegWithUCore.models.installed import FoundModel, model_folders
 from SegWithUCore.models.model_name import folder_name, version_key
 from SegWithUCore.models.model_row import AVAILABLE, DAMAGED, INSTALLED, UPDATE, WITHDRAWN, ModelRow, installed_row
@@ -19,6 +19,7 @@ from ..i18n import _
 
 PERMISSIVE = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "")
 """Licences that ask for no more than to be named; a model of the user's own may have none."""
+_DOCS = "https://github.com/SegWithUSlicer/SlicerSegWithU/blob/main/docs/models"
 _AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "I": 2, "S": 2}
 
 
@@ -37,6 +38,7 @@ class ModelInfo:
         places_boxes: it finds its structures in a whole head.
         structures: names of what it draws.
         licence: of its weights.
+        sides: of the boxes that it places, which the names of structures then begin with; none for whole heads.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ModelInfo:
     places_boxes: bool = False
     structures: tuple[str, ...] = ()
     licence: str = ""
+    sides: tuple[str, ...] = ()
 
 
 def list_models(folders: Sequence[Path] | None = None) -> list[ModelInfo]:
@@ -104,6 +107,7 @@ def read_model(folder: Path) -> ModelInfo | None:
             places_boxes=bundle.placement is not None,
             structures=tuple(str(label.name) for label in bundle.labels if label.value != 0),
             licence=str(bundle.about.get("licence_weights") or ""),
+            sides=tuple(box.side for box in bundle.placement.boxes if box.side != WHOLE) if bundle.placement else (),
         )
     except (InputError, ValueError, KeyError, TypeError, IndexError, AttributeError):  # nothing was checked
         return None
@@ -180,8 +184,7 @@ def about_lines(row: ModelRow | None) -> list[str]:
     if row is None:
         return [
             _("Click a model to read what it is for. Your models are in {folder}.").format(folder=user_models_folder()),
-            _("To make a calibrated model of an nnU-Net training, type in a terminal:"),
-            "segwithu adopt RESULT_FOLDER --dataset RAW_DATA_SET --output FOLDER",
+            _("How to make a calibrated model of an nnU-Net training: {page}").format(page=f"{_DOCS}/adopt.md"),
         ]
     if row.state == DAMAGED:
         return [row.note]
@@ -193,9 +196,8 @@ def about_lines(row: ModelRow | None) -> list[str]:
     if row.is_installed and row.folder is not None:
         lines.append(_("How good it is: {card}").format(card=row.folder / CARD_FILE))
         lines += row.away
-        lines.append(_("To calibrate it on labelled cases of your scanner (3 patients or more), type in a terminal:"))
-        wish = "--add" if row.calibrated else "--cases"
-        lines.append(f"segwithu calibrate --model {row.key} {wish} CASES --output FOLDER")
+        text = _("How to calibrate it on labelled cases of your scanner (3 patients or more): {page}")
+        lines.append(text.format(page=f"{_DOCS}/train.md#5-check-the-calibration-on-your-cases"))
     return lines
 
 

@@ -147,7 +147,7 @@ class Session:
 def _load(folder: Path, request: RunRequest) -> CaseNodes:
     """Put a result into the scene."""
     with waiting_cursor():
-        return load_case(folder, request.volumes[0], request.volumes[1:])
+        return load_case(folder, request.volumes[0], request.volumes[1:], mask=request.mask)
 
 
 _session: Session | None = None

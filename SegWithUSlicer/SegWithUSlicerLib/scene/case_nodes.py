@@ -30,6 +30,7 @@ _HIDDEN_ATTRIBUTE = "SegWithU.Hidden"
 
 INPUT, SEGMENTATION, MAP, BOX = "segwithu.input", "segwithu.segmentation", "segwithu.map.", "segwithu.box"
 REGIONS, REGIONS_TEXT, ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
+MASK = "segwithu.mask"
 """The roles of a run's nodes."""
 _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
 
@@ -48,6 +49,7 @@ class CaseNodes:
         regions: the label volume of the regions (value = id), cut to what it labels; see `review_nodes.region_labels`.
         regions_text: the regions' table as text; read it through `review_nodes.regions_of`.
         original: the model's own segmentation, next to the one that is edited.
+        mask: the segmentation that was judged.
     """
 
     hub: "slicer.vtkMRMLScriptedModuleNode"
@@ -56,6 +58,7 @@ class CaseNodes:
     regions = _part(REGIONS)
     regions_text = _part(REGIONS_TEXT)
     original = _part(ORIGINAL)
+    mask = _part(MASK)
 
     @property
     def case(self) -> CaseDescription:
@@ -161,14 +164,21 @@ def find_cases(
 
 
 def find_replaceable(
-    scene: "slicer.vtkMRMLScene", inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"], case: CaseDescription
+    scene: "slicer.vtkMRMLScene",
+    inputs: Sequence["slicer.vtkMRMLScalarVolumeNode"],
+    case: CaseDescription,
+    mask: "slicer.vtkMRMLSegmentationNode | None" = None,
 ) -> CaseNodes | None:
-    """Find the newest run of the same inputs, model, place and mask, if it was neither edited nor reviewed since."""
+    """Find the newest run of the same inputs, model, place and mask, if it was neither edited nor reviewed since.
+
+    Args:
+        mask: the node that was judged; what it holds may have changed. Without a node its content is compared.
+    """
     same = [
         nodes
         for nodes in (find_cases(scene, inputs[0]) if inputs else [])
         if nodes.inputs == list(inputs) and nodes.model_name == case.model_name and _same_place(nodes.case, case)
-        if nodes.case.raw.get("judged") == case.raw.get("judged")
+        if nodes.mask is mask and (mask is not None or nodes.case.raw.get("judged") == case.raw.get("judged"))
     ]
     if not same or (same[-1].segmentation is not None and was_touched(same[-1].segmentation)):
         return None

@@ -15,11 +15,11 @@ from SegWithUCore.case.case_file import CaseDescription, PlacedBox, read_descrip
 
 from ..i18n import _
 from .case_images import CaseImages, Volume
-from .case_nodes import BOX, SEGMENTATION, CaseNodes, find_cases, find_replaceable, new_case_nodes, remove_node
+from .case_nodes import BOX, MASK, SEGMENTATION, CaseNodes, find_cases, find_replaceable, new_case_nodes, remove_node
 from .map_display import put_maps
 from .read_case import read_case_images
 from .review_nodes import keep_original, put_regions, read_case_regions
-from .segmentation import fill_segmentation, labels_image
+from .segmentation import fill_segmentation, labels_image, segment_id
 
 COLOUR = (240 / 255, 228 / 255, 66 / 255)
 """As in the preview."""
@@ -72,8 +72,9 @@ def load_case(
     channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
     scene: "slicer.vtkMRMLScene | None" = None,
     lasting: bool = False,
+    mask: "slicer.vtkMRMLSegmentationNode | None" = None,
 ) -> CaseNodes:
-    """Load a case folder, or update the nodes of the same inputs, model and place in place.
+    """Load a case folder, or update the nodes of the same inputs, model, place and mask in place.
 
     A segmentation that was edited or judged since is left alone: the case then gets nodes of its own, named with its
     time. Nothing is shown and no view is changed; the files may be deleted afterwards.
@@ -83,6 +84,7 @@ def load_case(
         channels: the further channels of the input.
         scene: needed only without an input; by default Slicer's.
         lasting: the folder is permanent, so that a review may be kept in it.
+        mask: the segmentation of the scene that was judged.
 
     Raises:
         InputError: the folder is incomplete, or does not fit the input. The scene is then as it was.
@@ -92,7 +94,9 @@ def load_case(
     images = read_case_images(case_folder, case, input_node)
     regions = read_case_regions(case_folder, None if images.regions is None else images.region_boxes)
     inputs = [] if input_node is None else [input_node, *channels]
-    nodes = find_replaceable(scene, inputs, case) or new_case_nodes(scene, inputs, _label(scene, case, inputs))
+    nodes = find_replaceable(scene, inputs, case, mask)
+    nodes = nodes or new_case_nodes(scene, inputs, _label(scene, case, inputs))
+    nodes.remember(MASK, mask)
     nodes.set_case(case, case_folder if lasting else None)
     put_maps(nodes, images)
     _put_segmentation(nodes, case, images)
@@ -115,12 +119,14 @@ def follow_parent_transform(nodes: CaseNodes) -> None:
 
 
 def _label(scene: "slicer.vtkMRMLScene", case: CaseDescription, inputs: Sequence["slicer.vtkMRMLNode"]) -> str:
-    """Return the prefix of a new run's node names: the input, and the run's time if the input has results already."""
+    """Return the prefix of a new run's node names: the input and what was judged, with the time if it is taken."""
     if not inputs:
         return case.name
-    name = str(inputs[0].GetName())
+    name, judged = str(inputs[0].GetName()), case.raw.get("judged")
+    if judged is not None:
+        name = _("{input} judged: {mask}").format(input=name, mask=judged.get("file") or "")
     earlier = {nodes.label for nodes in find_cases(scene, inputs[0])}
-    if not earlier:
+    if name not in earlier:
         return name
     timed = f"{name} {_time_of(case)}"
     return timed if timed not in earlier else f"{timed} ({len(earlier) + 1})"
@@ -137,10 +143,11 @@ def _time_of(case: CaseDescription) -> str:
 def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImages) -> None:
     node = nodes.segmentation
     if node is None:
-        title = _("{input} segmentation").format(input=nodes.label)
+        title = nodes.label if "judged" in case.raw else _("{input} segmentation").format(input=nodes.label)
         node = nodes.hub.GetScene().AddNewNodeByClass("vtkMRMLSegmentationNode", title)
         nodes.remember(SEGMENTATION, node)
-    if node.GetSegmentation().GetNumberOfSegments() == 0:
+    is_new = node.GetSegmentation().GetNumberOfSegments() == 0
+    if is_new:
         node.CreateDefaultDisplayNodes()
         # Outlines only: a fill would mix with the colours of the map and make them unreadable.
         node.GetDisplayNode().SetVisibility2DFill(False)
@@ -149,6 +156,10 @@ def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImage
     reference = next(iter([*nodes.inputs, *nodes.maps.values()]), None) or _volume_node(images.labels)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     fill_segmentation(node, case.structures, labels_image(case.structures, images.labels, images.boxes))
+    for structure in case.structures if is_new else ():  # later the user's choice stays
+        identifier, display = segment_id(structure.value), node.GetDisplayNode()
+        display.SetSegmentOpacity3D(identifier, structure.opacity_3d)
+        display.SetSegmentVisibility3D(identifier, structure.opacity_3d > 0)
 
 
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":

@@ -111,6 +111,11 @@ def put_labels(
         node.EndModify(was_modifying)
 
 
+def is_edited(node: "slicer.vtkMRMLSegmentationNode") -> bool:
+    """Check whether a segmentation of ours has other voxels, names or segments than it was filled with."""
+    return node.GetAttribute(CONTENT_ATTRIBUTE) not in (None, content_hash(node))
+
+
 def was_touched(node: "slicer.vtkMRMLSegmentationNode") -> bool:
     """Check whether a segment was edited, renamed, added, removed, or given a status since the node was filled."""
     if node.GetAttribute(JUDGED_ATTRIBUTE) or node.GetAttribute(CONTENT_ATTRIBUTE) != content_hash(node):

@@ -22,6 +22,7 @@ from SegWithUCore.util.errors import InputError, OutputError
 from ..i18n import _
 from .case_images import array_of, image_from, matrix_of
 from .observers import nodes_of
+from .segmentation import is_edited
 
 Matrix = tuple[tuple[float, ...], ...]
 Roi = tuple[float, float, float, float, float, float]
@@ -33,7 +34,7 @@ class ExportedVolume:
 
     Attributes:
         path: the file written.
-        node_id: the volume it came from.
+        node_id, name: the volume it came from.
         own_to_world_ras: 4 x 4, row by row: from the volume's own RAS millimetres to the world's, through all
             linear parent transforms; the identity where `parent_is_linear` is False.
         roi_ras: region of interest in the volume's own RAS frame: centre R, A, S and edge lengths; None for all.
@@ -42,6 +43,7 @@ class ExportedVolume:
 
     path: Path
     node_id: str
+    name: str
     own_to_world_ras: Matrix
     parent_is_linear: bool
     roi_ras: Roi | None
@@ -70,14 +72,31 @@ def export_volume(
     region = None if roi is None else read_roi(roi, volume)
     _write_nrrd(image, volume, path)
     to_world, linear = own_to_world(volume)
-    return ExportedVolume(Path(path), volume.GetID(), to_world, linear, region, image.GetMTime())
+    return ExportedVolume(Path(path), volume.GetID(), volume.GetName(), to_world, linear, region, image.GetMTime())
 
 
-def export_mask(mask: "slicer.vtkMRMLSegmentationNode", volume: "slicer.vtkMRMLScalarVolumeNode", folder: Path) -> None:
-    """Write each segment to a file of its name, on the grid of a volume.
+def file_name(text: str) -> str:
+    """Return what of a name can be that of a file."""
+    return re.sub(r"[^\w]+", " ", text).strip()
+
+
+def segment_names(mask: "slicer.vtkMRMLSegmentationNode") -> dict[str, str]:
+    """Return the names of the segments by ID, as `export_mask` names files."""
+    segmentation = mask.GetSegmentation()
+    ids = segmentation.GetSegmentIDs()
+    return {each: file_name(segmentation.GetSegment(each).GetName()) or each for each in ids}
+
+
+def export_mask(
+    mask: "slicer.vtkMRMLSegmentationNode", volume: "slicer.vtkMRMLScalarVolumeNode", parent: Path
+) -> dict[Path, str]:
+    """Write each segment to a file of its name, on the grid of a volume, in a folder that is named as the mask.
 
     Args:
-        folder: to be made.
+        parent: of the folder, to be made.
+
+    Returns:
+        What folder and files hold, for messages; the folder first.
 
     Raises:
         InputError: it lies under another transform than the volume, or two segments have one name.
@@ -86,16 +105,19 @@ def export_mask(mask: "slicer.vtkMRMLSegmentationNode", volume: "slicer.vtkMRMLS
     if mask.GetTransformNodeID() != volume.GetTransformNodeID():
         text = _("{mask} and {volume} lie under different transforms: put both under the same one.")
         raise InputError(text.format(mask=mask.GetName(), volume=volume.GetName()))
-    folder.mkdir()
-    for identifier in mask.GetSegmentation().GetSegmentIDs():
-        name = re.sub(r"[^\w]+", " ", mask.GetSegmentation().GetSegment(identifier).GetName()).strip()
-        path = folder / f"{name or identifier}.nrrd"
-        if path.exists():
+    folder = parent / (file_name(mask.GetName() + (_(", corrected") if is_edited(mask) else ""))[:80] or "mask")
+    folder.mkdir(parents=True)
+    found = {folder: mask.GetName()}
+    for identifier, name in segment_names(mask).items():
+        path = folder / f"{name}.nrrd"
+        if path in found:
             message = _("{mask} has two segments named {name}: rename one.").format(mask=mask.GetName(), name=name)
             raise InputError(message)
         array = slicer.util.arrayFromSegmentBinaryLabelmap(mask, identifier, volume)
         if array is not None:
             _write_nrrd(image_from(array.astype(np.uint8)), volume, path)
+            found[path] = f"{mask.GetName()} ({name})"
+    return found
 
 
 def _write_nrrd(image: vtk.vtkImageData, volume: "slicer.vtkMRMLScalarVolumeNode", path: Path) -> None:
@@ -107,7 +129,8 @@ def _write_nrrd(image: vtk.vtkImageData, volume: "slicer.vtkMRMLScalarVolumeNode
     writer.SetFileName(str(path))
     writer.Write()
     if writer.GetWriteError() or not Path(path).is_file():
-        raise OutputError(_("{path} cannot be written: free some space or choose another place.").format(path=path))
+        text = _("A copy of {volume} cannot be written: free some space, or choose another temporary folder in Slicer.")
+        raise OutputError(text.format(volume=volume.GetName()))
 
 
 def is_unchanged(exported: ExportedVolume, scene: "slicer.vtkMRMLScene | None" = None) -> bool:

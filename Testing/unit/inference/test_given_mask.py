@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from repository import ROOT
 
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import IMAGE_KEY
 from SegWithUCore.inference.given_mask import GivenMask, MaskedImage, MaskFile, read_mask
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.io.volume import read_image
-from SegWithUCore.models.input_spec import Label
+from SegWithUCore.models.bundle import OPACITY_3D, read_bundle
+from SegWithUCore.models.input_spec import Label, proposed_structures, without_side
 from SegWithUCore.util.errors import InputError
 
 ANTERIOR, POSTERIOR = "anterior hippocampus", "posterior hippocampus"
@@ -129,3 +131,32 @@ def test_a_structure_that_a_label_map_lacks_is_not_judged_but_its_other_side_is_
     found = given(write(labels == 1, tmp_path / "mask.nii.gz"), image, structures)
     assert [label.name for label in found.labels] == ["background", "left caudate", "right caudate"]
     assert found.label_of.tolist() == [0, 1, 2, 0]
+
+
+BRAIN = read_bundle(ROOT / "Resources" / "Models" / "brain")
+
+
+@pytest.mark.parametrize(
+    ("segment", "meant"),
+    [
+        ("Left Hippocampus", "left hippocampus"),
+        ("hippocampus_L", "left hippocampus"),
+        ("R-Hippocampus", "right hippocampus"),
+        ("Thalamus (right)", "right thalamus"),
+        ("Right-Cerebral-White-Matter", "right cerebral white matter"),
+        ("Brain-Stem", "brainstem"),
+        ("caudate", "left caudate + right caudate"),
+        ("tumour", ""),
+        ("Segment_1", ""),
+    ],
+)
+def test_names_of_segments_suggest_structures(segment: str, meant: str) -> None:
+    names = [label.name for label in BRAIN.labels[1:]]
+    assert " + ".join(proposed_structures(segment, names)) == meant
+
+
+def test_what_3d_views_show_transparent_or_not_are_structures_of_the_model() -> None:
+    assert BRAIN.display is not None
+    shown = BRAIN.display[OPACITY_3D]
+    assert shown and set(shown) <= {without_side(label.name) for label in BRAIN.labels}
+    assert shown["cerebrospinal fluid"] == 0 < shown["cerebral cortex"] < 1

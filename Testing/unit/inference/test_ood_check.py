@@ -12,7 +12,7 @@ from repository import ROOT
 from segwithu_command import MODEL
 from toy_models import registered_toys, write_toy_bundle
 
-from SegWithUCore.inference.deviation import KINDS, Deviation, is_refused
+from SegWithUCore.inference.deviation import KINDS, TOO_SMALL, Deviation, is_refused
 from SegWithUCore.inference.image_features import (
     CELLS,
     OFF_CENTRE,
@@ -22,7 +22,7 @@ from SegWithUCore.inference.image_features import (
     reorient_cells,
 )
 from SegWithUCore.inference.ood_channels import MINIMUM_CASES, appearance_deviations, fit_appearance
-from SegWithUCore.inference.ood_check import deviations, deviations_of_features, to_model_orientation
+from SegWithUCore.inference.ood_check import deviations, deviations_of_features, input_deviations, to_model_orientation
 from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empty_structures, structure_deviations
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle, read_bundle
@@ -217,6 +217,14 @@ class TestRealImages:
     def test_a_whole_head_is_refused_before_its_voxels_are_looked_at(self, bundle: Bundle) -> None:
         head = read_image(ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz")
         assert [entry.kind for entry in deviations([head], bundle)] == ["field of view"]
+
+    def test_a_slice_and_another_unit_are_refused_for_what_they_are(self, bundle: Bundle) -> None:
+        head = read_image(ROOT / "Resources" / "SampleData" / "MNI152_T1_1mm.nii.gz")
+        tiny = sitk.Image(head)
+        tiny.SetSpacing((0.001,) * 3)
+        for image, kind in ((head[:, :, 90:91], TOO_SMALL), (tiny, "spacing")):
+            found = input_deviations([image], bundle)
+            assert [(entry.kind, entry.severity) for entry in found] == [(kind, "refused")]
 
     def test_features_made_elsewhere_say_the_same(self, bundle: Bundle, images: list[sitk.Image]) -> None:
         for image in (images[0], changed(images[0], lambda a: -a), sitk.DICOMOrient(images[0], "PIR")):

@@ -78,7 +78,8 @@ def test_offered_models_are_listed_after_those_that_are_installed(models: Path) 
     assert merged_rows([], [a_row(state="installed", folder="/m", own=True, offered=False)]) == []
     (marked,) = merged_rows([old], [withdrawn])
     assert (marked.state, marked.note, marked.folder) == ("withdrawn", "Sides are swapped.", old.folder)
-    assert "segwithu calibrate --model liver@1.2.0" in about_lines(old)[-1]
+    assert "/docs/models/train.md#" in about_lines(old)[-1]
+    assert not any(line.startswith("segwithu ") for row in (old, None) for line in about_lines(row))
 
 
 def test_questions_tell_size_licences_and_what_restricts(models: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from SegWithUCore.inference.settings import RunSettings
-from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.errors import InputError, code_of
+from SegWithUCore.worker.protocol import Request
 from SegWithUSlicerLib.run.controller import Outcome, Phase, RunController, RunRequest, RunStatus, RunTools
 from SegWithUSlicerLib.run.install import InstallOutcome, InstallResult
 
@@ -99,7 +100,7 @@ class Bench:
     def _export(self, volume: Any, path: Path, roi: Any) -> Any:
         if self.export_error is not None:
             raise self.export_error
-        return SimpleNamespace(path=path, roi_ras=roi, own_to_world_ras=OWN_TO_WORLD)
+        return SimpleNamespace(path=path, name=str(volume), roi_ras=roi, own_to_world_ras=OWN_TO_WORLD)
 
     def fail_at(self, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception) -> None:
         """Let one step of the run raise."""
@@ -175,11 +176,25 @@ def test_warning_stands_before_anything_is_shown(bench: Bench) -> None:
     assert bench.status.warnings == ("too large",)
 
 
+def test_a_mask_goes_with_what_its_segments_stand_for_and_messages_name_it(bench: Bench) -> None:
+    def export_mask(mask: Any, _volume: Any, parent: Path) -> dict[Path, str]:
+        return {parent / mask: mask, parent / mask / "left.nrrd": f"{mask} (left)"}
+
+    bench.controller._tools = replace(bench.controller._tools, export_mask=export_mask)
+    bench.start(mask="Reader A", labels={"left": "left hippocampus", "empty": "right hippocampus"})
+    request = bench.worker.asked[-1][0]
+    assert Request.of(request).labels == {"left": "left hippocampus"}
+    text = f"{request['mask']} and {Path(request['mask']) / 'left.nrrd'} do not fit {request['files'][0]}"
+    bench.worker.say(event="error", kind="input", text=text)
+    assert bench.status.message == "Reader A and Reader A (left) do not fit T1"
+    bench.start(mask="Reader A", labels={"empty": "left hippocampus"})
+    assert (bench.status.outcome, code_of(bench.status.message)) == (Outcome.FAILED, "empty-mask")
+
+
 def test_refusal_keeps_the_request_for_a_user_who_insists(bench: Bench) -> None:
     bench.start()
     bench.worker.say(event="error", kind="input", text="spans 182 mm", refused=True)
     assert (bench.status.outcome, bench.status.warnings) == (Outcome.REFUSED, ("spans 182 mm",))
-    assert "Propose" in bench.status.message
     assert bench.folder.removed == 1
 
 

@@ -161,7 +161,7 @@ FIELDS = {
     "heads/0/feature_channels": (10**7, 0, 4.0),
     "heads/0/probes": (10**6, -1),
     "heads/0/taps": ([], "output_block", ["a"] * 100),
-    "display": ({"ranking": [1, 0]}, {"ranking": [0, 1e308]}),
+    "display": ({"ranking": [1, 0]}, {"ranking": [0, 1e308]}, {"opacity_3d": {"cortex": 1.5}}, {"opacity_3d": [0, 1]}),
     "ood_reference": (
         {"cases": 1, "field_of_view_mm": ONES, "spacing_mm": {"low": [0, 1, 1], "high": [1, 1, 1]}},
         {"cases": 1, "field_of_view_mm": ONES, "spacing_mm": {"low": [5, 5, 5], "high": [1, 1, 1]}},

@@ -9,7 +9,7 @@ import pytest
 from repository import ROOT
 from segwithu_command import Command, one_sentence
 
-from SegWithUCore.models.bundle import read_bundle, write_bundle_json
+from SegWithUCore.models.bundle import OPACITY_3D, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.training_record import read_record
@@ -26,6 +26,7 @@ from SegWithULab.training.run_record import hashes_of
 SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 RECIPE = ROOT / "Resources" / "Recipes" / "hippocampus.json"
 OWN, FURTHER = 18, 10
+SEEN = {"posterior hippocampus": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("plain") / "m"))
     for file in (*folder.glob("graph_*"), *folder.glob("second_stage_context*")):
         file.unlink()
-    write_bundle_json(replace(read_bundle(folder), calibration=None, display=None, metrics=None, graphs=None), folder)
+    none = dict.fromkeys(("calibration", "metrics", "graphs"))
+    write_bundle_json(replace(read_bundle(folder), display={OPACITY_3D: SEEN}, **none), folder)
     return folder
 
 
@@ -97,6 +99,7 @@ def test_a_model_is_calibrated_on_cases_of_folds_too(
     assert f"{FURTHER} training cases that cross-validation models predicted add" in outcome.out
     made = check_whole(target)
     assert made.calibration is not None
+    assert made.display is not None and made.display[OPACITY_3D] == SEEN and "ranking" in made.display
     check = made.calibration["second_stage_check"]
     assert check["out_of_fold"]["cases"] == FURTHER and check["cases"] == OWN
     for block in (made.calibration["flags"], made.calibration["predicted_dice"]["1"]):
