@@ -133,9 +133,9 @@ class WorklistEntry:
         return None if wrong is None else wrong / self.minutes if self.minutes else 0.0
 
     @property
-    def has_sign(self) -> bool:
-        """Whether anything is to be looked at, as far as is known."""
-        return self.status is None or self.status.level is not Level.NO_SIGN
+    def is_flagged(self) -> bool:
+        """Whether anything of what is asked for is to be looked at, as far as is known; `status` says why."""
+        return self.status is None or self.status.level is not Level.NOT_FLAGGED
 
     @property
     def about(self) -> list[str]:
@@ -284,7 +284,7 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         all_reviews: those, and others of which only the progress is shown.
     """
     case = {**case, "asked": found.asked or case.get("asked")}  # a review may ask for others than the case
-    regions, flags = found.regions, case_flags(case, rules_of_case(case), found.reviews, found.regions)
+    regions, flags = found.regions, case_flags(case, rules_of_case(case), found.reviews)
     asked = asked_of(case)
     assessed = [entry for entry in asked if entry.get("expected_wrong_mm3")]  # with nothing wrong, none is the worst
     worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)

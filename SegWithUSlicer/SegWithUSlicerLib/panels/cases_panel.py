@@ -327,7 +327,7 @@ class CasesPanel:
 
     def _is_wanted(self, item: CaseItem) -> bool:
         ui, entry = self.ui, item.entry
-        if ui.onlyFlaggedBox.checked and not entry.has_sign:
+        if ui.onlyFlaggedBox.checked and not entry.is_flagged:
             return False
         if ui.onlyOpenBox.checked and not entry.is_open_for(self.reviewer):
             return False
