@@ -39,6 +39,8 @@ REGIONS = ["regions.csv", "regions.nii.gz", "runner_up.nii.gz"]
 SOURCES = ["model_percentile.nii.gz", "data_percentile.nii.gz"]
 OVERVIEW = ["preview.png", "structures.csv"]
 FILES = sorted([*MAPS, *REGIONS, *SOURCES, *OVERVIEW, "case.json", "segmentation.nii.gz", "segmentation.seg.nrrd"])
+_OF_TINY = ("Flagged: ", "Warning: The model is less certain")
+"""How messages begin that a network without training deserves."""
 REGION_ZYX = (slice(40, 76), slice(87, 137), slice(52, 88))
 """The voxels of the MNI sample whose centres lie in `SAMPLE_ROI` (36 x 50 x 36 mm around RAS -28, -22, -14)."""
 
@@ -272,7 +274,7 @@ def test_paths_with_spaces_and_any_letters_work_on_any_terminal(tiny: Path, imag
     process = child("segment", path, "--model", model, "--output", output,
                     env={**os.environ, "PYTHONIOENCODING": "ascii"})  # fmt: skip
     outcome = finished(process, within_s=300)
-    assert (outcome.code, [line for line in outcome.messages if not line.startswith("Flagged: ")]) == (0, [])
+    assert (outcome.code, [line for line in outcome.messages if not line.startswith(_OF_TINY)]) == (0, [])
     assert entries(output / "Kopf – 脑 1") == FILES
     facts = _facts(output / "Kopf – 脑 1")
     assert facts["name"] == "Kopf – 脑 1"
@@ -282,7 +284,8 @@ def test_paths_with_spaces_and_any_letters_work_on_any_terminal(tiny: Path, imag
 def test_json_prints_only_json_lines(segwithu: Command, tiny: Path, data_folder: Path, tmp_path: Path) -> None:
     outcome = segwithu.segment(real_image(data_folder), "--json", model=tiny, output=tmp_path)
     assert (outcome.code, outcome.err) == (0, "")
-    engine, first, *events = (event for event in outcome.events if event["event"] != "note")  # notes tell flags
+    started, engine, first, *events = (event for event in outcome.events if event["event"] != "note")  # of flags
+    assert started["event"] == "started" and started["pid"] > 0
     assert (engine["event"], engine["engine"], engine["reason"]) == (
         "engine",
         _facts(tmp_path / "hippocampus_319")["engine"],
