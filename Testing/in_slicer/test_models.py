@@ -79,7 +79,7 @@ def store(opened: Opened, registry: Path, tmp_path: Path, monkeypatch: pytest.Mo
     found.panel.registry_entered()
     found.settle()
     found.ui.modelsButton.collapsed = True
-    opened.panel._models_changed()
+    opened.panel.models_changed()
 
 
 def test_a_model_is_downloaded_after_its_licences_were_shown_and_deleted(store: Store) -> None:
@@ -120,11 +120,11 @@ def test_a_model_that_comes_during_a_run_is_offered_when_that_has_ended(
     from SegWithUSlicerLib.run.controller import RunStatus
 
     panel = store.opened.panel
-    panel._models_changed()  # the panel is that of the tests before
+    panel.models_changed()  # the panel is that of the tests before
     shutil.copytree(registry / "liver-1.2.0", tmp_path / "models" / "liver-1.2.0")
     with monkeypatch.context() as patch:
         patch.setattr(type(panel), "is_busy", True)
-        panel._models_changed()
+        panel.models_changed()
         panel._status_came(RunStatus())
         assert store.offered() == ["hippocampus"]
     panel._status_came(RunStatus())

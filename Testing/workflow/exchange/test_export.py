@@ -215,7 +215,7 @@ def test_only_flagged_cases_go_and_a_broken_one_does_not_stop_them(
     assert "other voxels" in outcome.messages[-1]
     assert [folder.name for folder in case_folders([tmp_path / "sent"])] == [CASES[0]]
     unflagged = segwithu("export", cases[2], "--output", tmp_path / "none", "--flagged")
-    one_sentence(unflagged, "no rule flags")
+    one_sentence(unflagged, "none is flagged")
     assert not (tmp_path / "none").exists()
 
 
