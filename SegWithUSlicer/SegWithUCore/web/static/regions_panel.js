@@ -227,8 +227,8 @@ export class RegionsPanel {
 // Why a region is uncertain, and what the reviewer says about it.
 export class VerdictCard {
     // `verdicts` are the rows of the table of verdicts. `actions` has judge, undo, comment, judgeStructure, addPlace.
-    // `rest` is the button that accepts the rest, `mask` takes a mask as an edit; null for none.
-    constructor(verdicts, rest, mask, actions) {
+    // `rest` is the button that accepts the rest, `drawing` and `mask` are what edits; null for none.
+    constructor(verdicts, rest, drawing, mask, actions) {
         this.actions = actions;
         this.why = element("p", { class: "why", tabIndex: 0 });
         this.given = verdicts.filter(({ looked }) => looked);
@@ -285,6 +285,7 @@ export class VerdictCard {
             element("div", { class: "verdicts" }, ...this.buttons),
             element("div", { class: "comment-row" }, this.comment, this.undo),
             this.said,
+            drawing,
             element("div", { class: "row acts" }, this.add, rest),
             element(
                 "details",
