@@ -56,13 +56,12 @@ class Scroll:
 
     def __init__(self, volumes: Volumes, value: int, region: np.ndarray | None = None) -> None:
         self._volumes, self._value = volumes, value
-        now, drawn = volumes.now.ravel(), volumes.drawn.ravel()
-        other = np.where(drawn == value, volumes.runner_up.ravel(), drawn)
+        now, drawn, second = (each.ravel() for each in (volumes.now, volumes.drawn, volumes.runner_up))
         stays = [*(set(volumes.finished) - {value})]
-        is_free = (drawn == value) | (volumes.runner_up.ravel() == value)
-        is_free &= (volumes.error.ravel() > LEAST_ERROR) & ~volumes.fixed.ravel()
-        places = np.flatnonzero(is_free)
-        places = places[~np.isin(now[places], stays) & ~np.isin(other[places], stays)]
+        places = np.flatnonzero((drawn == value) | (second == value))
+        places = places[(volumes.error.ravel()[places] > LEAST_ERROR) & ~volumes.fixed.ravel()[places]]
+        other = np.where(drawn[places] == value, second[places], drawn[places])
+        places = places[~np.isin(now[places], stays) & ~np.isin(other, stays)]
         reach = STRUCTURE_MM if region is None else REGION_MM
         if region is not None:
             marked = region.ravel()
@@ -71,7 +70,7 @@ class Scroll:
         error = volumes.error.ravel()[places]
         share = np.where(drawn[places] == value, np.float32(1) - error, error)
         self.movable = places[np.argsort(-share, kind="stable")]
-        self._other = other[self.movable]
+        self._other = np.where(drawn[self.movable] == value, second[self.movable], drawn[self.movable])
         at = np.stack(np.unravel_index(self.movable, volumes.now.shape))
         first = np.maximum(at.min(axis=1, initial=at.max(initial=0)) - 1, 0)
         box = tuple(slice(low, high + 2) for low, high in zip(first, at.max(axis=1, initial=0), strict=True))
