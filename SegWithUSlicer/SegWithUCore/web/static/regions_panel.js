@@ -311,7 +311,7 @@ export class VerdictCard {
             const isGiven = value === verdict;
             button.setAttribute("aria-pressed", String(isGiven));
             button.disabled = !canWrite || !region;
-            // There is nothing to correct with in the page: only what was edited in Slicer can be called corrected.
+            // Only what was edited can be called corrected.
             button.hidden = needsEdit && !hasEdits && !isGiven;
         });
         this.undo.disabled = !canWrite || !canUndo;
