@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import scipy.ndimage
+import SimpleITK as sitk
 
 # Voxels with less error probability stay.
 LEAST_ERROR = np.float32(0.05)
@@ -102,10 +102,13 @@ class Scroll:
         inside, stays = np.zeros_like(before), before.copy()
         inside[tuple(part[changed] for part in self._at)] = True
         stays[tuple(part[taken] for part in self._at)] = False
-        parts, _ = scipy.ndimage.label(inside)
-        joined = np.zeros(parts.max() + 1, bool)
-        joined[parts[scipy.ndimage.binary_dilation(stays) & inside]] = True
-        return changed & joined[parts[self._at]]
+        parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(inside.astype(np.uint8))))
+        joined = np.zeros(int(parts.max(initial=0)) + 1, bool)
+        for axis in range(3):
+            one, next_ = (np.moveaxis(each, axis, 0) for each in (parts, stays))
+            joined[one[:-1][next_[1:]]] = joined[one[1:][next_[:-1]]] = True
+        joined[0] = False
+        return np.asarray(changed & joined[parts[self._at]])
 
     def _near(
         self, places: np.ndarray, reach_mm: float, holds: Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -11,10 +11,10 @@ export class DrawingPanel {
         this.region = button("Scroll region", "E", () => actions.scroll(false));
         this.whole = button("Scroll structure", "Shift+E", () => actions.scroll(true));
         this.text = element("span", { class: "contour-text", role: "status" });
-        this.start = element("div", { class: "row acts" }, this.region, this.whole);
+        this.start = element("span", { class: "row" }, this.region, this.whole);
         this.contour = element(
             "div",
-            { class: "row acts", hidden: true },
+            { class: "row", hidden: true },
             this.text,
             button("−", "[ or the wheel", () => actions.step(-1)),
             button("+", "] or the wheel", () => actions.step(1)),
@@ -38,7 +38,7 @@ export class DrawingPanel {
             check("Only where uncertain", "isHeld", "Voxels with an error probability below 0.05 stay"),
             check("Erase", "erases", "Takes voxels of the structure away"),
         );
-        this.root = element("div", { class: "drawing" }, this.start, this.contour, this.brush);
+        this.root = element("span", { class: "drawing" }, this.start, this.contour, this.brush);
     }
 
     // `contour` is the text about the contour that is scrolled; null where none is.
