@@ -48,9 +48,10 @@ def test_a_folder_is_listed_worst_first(listing: Listing) -> None:
     entries = make_worklist(case_folders([listing.cases])).entries
     assert listing.shown == [entry.name for entry in entries]
     for entry in entries:
-        told = tuple(listing.cell(entry.name, column) for column in range(1, 7))
+        told = tuple(listing.cell(entry.name, column) for column in range(1, 8))
         assert entry.status is not None and told[1] == entry.status.level
         assert told[2:] == (
+            entry.status.reason if entry.is_flagged else "",
             f"{entry.metrics['wrong_share'] * 100:.0f} %",
             str(entry.regions),
             f"{entry.minutes:.1f}",

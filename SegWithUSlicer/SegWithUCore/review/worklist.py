@@ -94,6 +94,7 @@ class WorklistEntry:
         unseen_wrong_mm3: expected wrong volume that these hold.
         metrics: of the case, as `metrics_of_case`; None for what its model does not give.
         asked: names of the structures to be measured, which all figures are about.
+        has_finished: a reviewer has finished a structure, so that the case can teach its model.
     """
 
     name: str
@@ -112,6 +113,7 @@ class WorklistEntry:
     unseen_wrong_mm3: float | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
+    has_finished: bool = False
 
     @property
     def share_text(self) -> str:
@@ -321,5 +323,6 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         notes=(*found.notes, *lost_maps(folder, case).values()),
         metrics=metrics_of_case(case),
         asked=tuple(str(entry["name"]) for entry in asked),
+        has_finished=bool(finished) or any(review.is_done for review in progress),
         **(counts if case.get("regions") is not None else {}),
     )

@@ -24,6 +24,7 @@ from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
 from ..scene.readout import typeset
 from .case_opener import CaseOpener
+from .cohort_panel import PLACE_SETTING, CohortPanel
 from .export_panel import ExportPanel
 from .review_panel import settings_folder
 from .widgets import GuiConnections, connect_clicks, fit_columns, fit_rows, put_cell, set_up_table, updates_disabled
@@ -163,7 +164,6 @@ def about_case(item: CaseItem) -> list[str]:
     return [typeset(line) for line in item.entry.about]
 
 
-PLACE_SETTING = "SegWithU/CasesPlace"
 READ_EVERY_MS, READ_FOR_S = 10, 0.04
 """Cases are read in pieces, so that a click is answered in between."""
 FILTER_MS, ROW_MS = 200, 400
@@ -185,6 +185,7 @@ class CasesPanel:
         self.opener.on_opened = self._opened
         self.table = CasesTable(ui.casesTable, self.open_row, self._draw_case)
         self.exports = ExportPanel(ui, self.moved, lambda: (self.table.shown, self.table.selected), self._save_review)
+        self.cohort = CohortPanel(ui, panel, lambda: self.list.items if self.list is not None else [], self.open_list)
         self._stop_reading: Callable[[], None] | None = None
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
@@ -216,6 +217,7 @@ class CasesPanel:
         self._row_later.stop()
         self._panel.review.on_review_changed = self._panel.review.on_next_case = lambda: None
         self.exports.close()
+        self.cohort.close()
         self.opener.check.stop()
 
     # -- clicks --
@@ -366,6 +368,7 @@ class CasesPanel:
         ui.nextCaseButton.enabled = self.table.next() is not None
         ui.nextOpenCaseButton.enabled = self.table.next_open(self.reviewer) is not None
         self.exports.draw()
+        self.cohort.draw()
 
     def _connect(self) -> None:
         ui = self.ui

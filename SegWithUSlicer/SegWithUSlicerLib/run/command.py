@@ -36,6 +36,8 @@ class _Run:
     result: Mapping[str, Any] | None = None
     errors: list[str] = field(default_factory=list)
     is_cancelled: bool = False
+    case: tuple[int, int] = (1, 1)
+    """Which case it works on, of how many."""
 
 
 class CommandProcess(PolledProcess):
@@ -67,7 +69,8 @@ class CommandProcess(PolledProcess):
         Args:
             arguments: of the command line.
             output: what it makes; half-written files next to it are removed after a cancelled command.
-            on_progress: called with the share done, 0 to 1, and the event, which has stage and detail.
+            on_progress: called with the share done, 0 to 1, and the event, which has stage and detail; of several cases
+                also when one is begun, with the event "case".
             on_end: called once.
             environment: variables to add.
 
@@ -103,11 +106,14 @@ class CommandProcess(PolledProcess):
         if run is None:
             return
         kind = event.get("event")
-        if kind == "progress" and not run.is_cancelled:
-            run.on_progress(float(event.get("fraction") or 0.0), event)
+        if kind == "case":
+            run.case = event["number"], event["of"]
+        if kind in ("case", "progress") and not run.is_cancelled:
+            number, of = run.case
+            run.on_progress((number - 1 + float(event.get("fraction") or 0.0)) / of, event)
         elif kind == "error" or (kind == "note" and str(event.get("text")).startswith("Warning:")):
             run.errors.append(str(event.get("text") or ""))
-        elif kind == "result":
+        elif kind in ("result", "cohort"):
             run.result = event
 
     def _on_ended(self, child: ChildProcess, code: int | None) -> None:
