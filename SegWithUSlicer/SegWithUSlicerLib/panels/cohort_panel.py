@@ -8,6 +8,7 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.case.case_file import CASE_FILE
 from SegWithUCore.cli.arguments import check_folder_name, setting_words
 from SegWithUCore.review.worklist import Worklist
 from SegWithUCore.review.worklist_files import WORKLIST_JSON, write_worklist
@@ -98,14 +99,12 @@ class CohortPanel(CommandPanel):
 
         def ended(how: CommandEnd) -> None:
             text = _("Cancelled: segment the same into the same folder, and it goes on where it was.")
-            if how.result is not None and how.result["event"] == "cohort" and not how.result["interrupted"]:
+            if not how.cancelled:
                 text = _("{done} cases were segmented, {there} were there already, {failed} failed: {folder}.")
-                text = text.format(folder=output, **how.result)
-            elif how.errors and not how.cancelled:
-                text = ""
+                text = text.format(folder=output, **how.result) if how.result is not None else ""
             errors = [error for error in how.errors if not error.startswith("Warning:")]
             self._message = "\n".join(filter(None, [text, *left_out, *errors[:_MOST_ERRORS]]))
-            if how.result is not None:
+            if next(output.glob(f"*/{CASE_FILE}"), None) is not None:
                 self._show(output)
 
         self._output = output
