@@ -22,7 +22,7 @@ def _save(listing: Listing, place: Path) -> str:
     place.mkdir(exist_ok=True)
     listing.app.dialogs.answer(str(place))
     listing.ui.saveCaseButton.click()
-    listing.app.wait(lambda: listing.opened.panel.save._saving is None, timeout=120)
+    listing.app.wait(lambda: listing.panel.new.saving is None, timeout=120)
     listing.settled()
     return str(listing.ui.saveLabel.text)
 
@@ -95,22 +95,22 @@ def _segment(listing: Listing, button: str, *places: Path) -> None:
 
 
 def _ended(listing: Listing) -> str:
-    listing.app.wait(lambda: not listing.panel.cohort.process.is_busy, timeout=240)
+    listing.app.wait(lambda: not listing.panel.new.process.is_busy, timeout=240)
     listing.settled()
-    return str(listing.ui.cohortLabel.text)
+    return str(listing.ui.newCasesLabel.text)
 
 
 @pytest.mark.skipif(not hasattr(shutil.os, "fork"), reason="Windows cannot hold a process")
 def test_a_folder_is_segmented_past_a_bad_file_and_goes_on_after_a_cancel(listing: Listing, tmp_path: Path) -> None:
-    images, ui, process = tmp_path / "images", listing.ui, listing.panel.cohort.process
+    images, ui, process = tmp_path / "images", listing.ui, listing.panel.new.process
     images.mkdir()
     for name in (A, B):
         shutil.copy(listing.home / "images" / f"{name}.nii.gz", images)
     (images / "bad.nii.gz").write_bytes(b"cut")
     _segment(listing, "segmentFolderButton", images, tmp_path / "out")
-    pid = hold(process, lambda: "3 of 3" in ui.cohortLabel.text)
-    assert (ui.cancelCohortButton.visible, ui.segmentFolderButton.enabled) == (True, False)
-    ui.cancelCohortButton.click()
+    pid = hold(process, lambda: "3 of 3" in ui.newCasesLabel.text)
+    assert (ui.cancelNewCasesButton.visible, ui.segmentFolderButton.enabled) == (True, False)
+    ui.cancelNewCasesButton.click()
     assert "goes on" in _ended(listing)
     assert not alive(pid) and not list((tmp_path / "out").glob(".segwithu-*"))
     assert listing.shown == [A]
@@ -118,7 +118,11 @@ def test_a_folder_is_segmented_past_a_bad_file_and_goes_on_after_a_cancel(listin
     said = _ended(listing)
     assert "1 cases were segmented, 1 were there already, 1 failed" in said and "bad.nii.gz" in said
     assert set(listing.shown) == {A, B}
-    assert (ui.cancelCohortButton.visible, ui.segmentFolderButton.enabled, ui.cohortBar.visible) == (False, True, False)
+    assert (ui.cancelNewCasesButton.visible, ui.segmentFolderButton.enabled, ui.newCasesBar.visible) == (
+        False,
+        True,
+        False,
+    )
 
 
 def test_the_volumes_of_the_scene_are_segmented_from_their_files_or_copies(listing: Listing, tmp_path: Path) -> None:
@@ -143,7 +147,7 @@ def test_finished_cases_teach_a_model_which_is_offered(
 
     models = tmp_path / "models"
     monkeypatch.setenv("SEGWITHU_MODELS", str(models))
-    ui, process, cases = listing.ui, listing.panel.cohort.process, tmp_path / "out"
+    ui, process, cases = listing.ui, listing.panel.new.process, tmp_path / "out"
     for path in sorted((listing.home / "images").iterdir()):  # the model has seen the voxels as they are
         sitk.WriteImage(sitk.ReadImage(str(path), sitk.sitkFloat32) * 3 + 1, str(path))
     _segment(listing, "segmentFolderButton", listing.home / "images", cases)
@@ -156,7 +160,7 @@ def test_finished_cases_teach_a_model_which_is_offered(
     assert (ui.teachButton.enabled, ui.teachButton.text) == (True, "Teach with the finished cases (3)")
     ui.teachButton.click()
     hold(process)
-    ui.cancelCohortButton.click()
+    ui.cancelNewCasesButton.click()
     assert "Cancelled" in _ended(listing) and not list(models.iterdir())
     version = listing.opened.panel.inputs.model.version
     ui.teachButton.click()

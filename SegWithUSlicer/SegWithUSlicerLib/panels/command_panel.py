@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
 
 from ..guarded import guarded
 from ..run.child_process import Event
 from ..run.command import CommandEnd, CommandProcess
-from ..run.session import start_timer
+from ..run.session import set_setting, setting, start_timer
 
 
 class CommandPanel:
@@ -55,3 +56,11 @@ class CommandPanel:
     def _show_message(self, text: str) -> None:
         self._message = text
         self.draw()
+
+
+def choose_folder(title: str, name: str) -> Path | None:
+    """Let the user choose a folder, which the setting of this name remembers; None for none."""
+    chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(name))
+    if chosen:
+        set_setting(name, str(chosen))
+    return Path(str(chosen)) if chosen else None

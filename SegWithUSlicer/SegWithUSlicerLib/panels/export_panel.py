@@ -21,8 +21,8 @@ from ..guarded import guarded
 from ..i18n import _
 from ..run.command import CommandEnd
 from ..run.private_folder import PrivateFolder
-from ..run.session import set_setting, setting, temporary_root
-from .command_panel import CommandPanel
+from ..run.session import temporary_root
+from .command_panel import CommandPanel, choose_folder
 from .widgets import connect_clicks
 
 EXPORT_PLACE_SETTING = "SegWithU/ExportPlace"
@@ -72,11 +72,9 @@ class ExportPanel(CommandPanel):
             self._show_message(_("Cancelling..."))
             self.process.cancel()
             return
-        title = _("Where to put the folder of the export")
-        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(EXPORT_PLACE_SETTING))
-        if chosen:
-            set_setting(EXPORT_PLACE_SETTING, str(chosen))
-            self.export([item.folder for item in self._chosen()], Path(str(chosen)))
+        chosen = choose_folder(_("Where to put the folder of the export"), EXPORT_PLACE_SETTING)
+        if chosen is not None:
+            self.export([item.folder for item in self._chosen()], chosen)
 
     def export(self, folders: Sequence[Path], parent: Path) -> None:
         """Begin an export into a new folder in `parent`."""

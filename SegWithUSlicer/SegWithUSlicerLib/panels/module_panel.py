@@ -28,7 +28,6 @@ from .overlay_panel import KEY, OverlayPanel
 from .review_panel import ReviewPanel, ticked_before
 from .review_widgets import ReviewKeys
 from .run_panel import RunPanel
-from .save_panel import SavePanel
 from .structures_panel import StructuresPanel
 from .widgets import connect_clicks
 
@@ -60,7 +59,6 @@ class ModulePanel:
         self.review.on_question, self.review.on_figures = self.structures.tick, self.structures.show_figures
         self.cases = CasesPanel(ui, self)
         self.models = ModelsPanel(ui, self.models_changed)
-        self.save = SavePanel(ui, self)
         self._row_changed, self.review.on_review_changed = self.review.on_review_changed, self._review_changed
         self.key = ReviewKeys({KEY: self.overlay.toggle})
         self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
@@ -142,7 +140,6 @@ class ModulePanel:
         if node.IsA("vtkMRMLScriptedModuleNode"):
             self.session.sweep()
             self.cases.follow()
-            self.save.draw()
         if node.IsA("vtkMRMLScriptedModuleNode") or node.IsA("vtkMRMLVolumeNode"):
             self._list_runs()
             self.overlay.refresh()
@@ -252,7 +249,7 @@ class ModulePanel:
         self.inputs.set_enabled(not controller.is_busy)
         hint, can_run = self.inputs.hint(), self.inputs.is_complete
         self.run.show(controller.status, self.preview.result, self._is_current, hint, can_run, self._is_reviewing)
-        self.save.draw()
+        self.cases.new.draw()
 
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run in all sections."""
@@ -280,7 +277,6 @@ class ModulePanel:
         self.structures.show(nodes)
         self.review.show(nodes)
         self.cases.follow()
-        self.save.draw()
 
     def _list_runs(self, current: CaseNodes | None = None) -> None:
         self.overlay.list_runs(find_cases(slicer.mrmlScene), current or self.overlay.nodes)
