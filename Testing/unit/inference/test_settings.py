@@ -65,7 +65,7 @@ def of_command_line(_monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     return settings_of(options)
 
 
-def of_many_cases_in_the_panel(_monkeypatch: pytest.MonkeyPatch) -> RunSettings:
+def of_many_in_panel(_monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     assert setting_words(DEFAULTS) == []
     return settings_of(parser().parse_args(["segment", "a.nii.gz", *setting_words(CHANGED)]))
 
@@ -112,9 +112,7 @@ def of_panel(monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     return replace(found, **{name: getattr(CHANGED, name) for name in NOT_IN_THE_PANEL})
 
 
-@pytest.mark.parametrize(
-    "front_end", [of_command_line, of_many_cases_in_the_panel, of_python, of_worker, of_cohort, of_panel]
-)
+@pytest.mark.parametrize("front_end", [of_command_line, of_many_in_panel, of_python, of_worker, of_cohort, of_panel])
 def test_a_front_end_hands_on_what_was_chosen(
     front_end: Callable[[pytest.MonkeyPatch], RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
