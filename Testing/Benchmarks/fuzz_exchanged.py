@@ -206,8 +206,8 @@ def _description(rng: random.Random, case: Path, other: Path) -> tuple[str, bool
     elif way == "of another case":
         content = json.loads((other / file.name).read_text("utf-8")) | {"name": content["name"]}
     elif way == "warnings removed":
-        content["ood"]["warnings"], content["light"]["level"] = [], "no sign of trouble"
+        content["ood"]["warnings"], content["light"]["level"] = [], "not flagged"
     elif way == "status changed":
-        content["light"]["level"] = "no sign of trouble"
+        content["light"]["level"] = "not flagged"
     file.write_text(as_json(content), "utf-8")
     return f"case.json: {way}{' exchanged' if way in exchanged else ''}", False

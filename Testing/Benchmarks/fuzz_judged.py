@@ -73,7 +73,7 @@ def prepare(data: Path, folder: Path) -> Maker:
     bases = {name: _base(image, hippocampus, folder / name) for name, image in crops.items()}
     head = _base(SAMPLE, hippocampus, folder / "head")
     part = _base(SAMPLE, [*brain, *PART], folder / "part")
-    if bases[CASE].status != "no sign of trouble":
+    if bases[CASE].status != "not flagged":
         raise RuntimeError(f"The model's own segmentation is: {bases[CASE].status}")
 
     def make(rng: random.Random, work: Path) -> Try:

@@ -78,10 +78,10 @@ def log_and_state(reviewed: Reviewed) -> None:
 
 
 def flags_and_status(reviewed: Reviewed) -> None:
-    from SegWithUCore.review.reviewed_case import flags_of_case
     from SegWithUCore.review.status import Level, status_of
+    from SegWithUCore.review.worklist import read_for_worklist
 
-    flags = flags_of_case(reviewed.folder)
+    flags = read_for_worklist(reviewed.folder).flags
     assert [flag.message for flag in flags if "Ana made up 1 region" in flag.message]
     assert status_of(reviewed.case, flags).level is Level.LOOK
 

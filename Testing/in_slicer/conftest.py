@@ -92,7 +92,7 @@ def listing(opened: Opened, segmented: Path, tmp_path: Path) -> Iterator[Listing
     for box in (found.ui.onlyFlaggedBox, found.ui.onlyOpenBox, found.ui.anonymousBox):
         box.checked = False
     found.ui.caseFilterEdit.text = ""
-    found.ui.exportScopeBox.currentIndex = 0
+    found.ui.exportScopeBox.currentIndex = 1
     yield found
     found.reviewing.panel.end()
     panel.exports._stop()

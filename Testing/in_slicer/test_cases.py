@@ -48,9 +48,10 @@ def test_a_folder_is_listed_worst_first(listing: Listing) -> None:
     entries = make_worklist(case_folders([listing.cases])).entries
     assert listing.shown == [entry.name for entry in entries]
     for entry in entries:
-        told = tuple(listing.cell(entry.name, column) for column in range(1, 7))
+        told = tuple(listing.cell(entry.name, column) for column in range(1, 8))
         assert entry.status is not None and told[1] == entry.status.level
         assert told[2:] == (
+            entry.status.reason if entry.is_flagged else "",
             f"{entry.metrics['wrong_share'] * 100:.0f} %",
             str(entry.regions),
             f"{entry.minutes:.1f}",
@@ -58,7 +59,7 @@ def test_a_folder_is_listed_worst_first(listing: Listing) -> None:
         )
         assert told[0] == "not started"
     look = sum(bool(entry.flags) for entry in entries)
-    counts = f"0 do not use, {look} look at it, {3 - look} no sign of trouble"
+    counts = f"0 do not use, {look} look at it, {3 - look} not flagged"
     assert listing.ui.casesLabel.text.startswith(f"3 cases: {counts}; 3 open for you; ")
 
 
@@ -71,7 +72,7 @@ def test_a_worklist_keeps_its_order_and_its_limits(listing: Listing) -> None:
     assert listing.shown == [row["case"] for row in content["cases"]]
     flags = {row["case"]: row["flags"] for row in content["cases"]}
     assert {name: listing.cell(name, 2) for name in CASES} == {
-        name: "look at it" if flags[name] else "no sign of trouble" for name in CASES
+        name: "look at it" if flags[name] else "not flagged" for name in CASES
     }
     (flagged,) = [name for name in CASES if flags[name]]
     listing.select(flagged)

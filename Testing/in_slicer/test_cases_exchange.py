@@ -140,7 +140,7 @@ def test_only_selected_cases_are_exported_with_the_open_review(listing: Listing,
     listing.reviewing.judge()
     listing.select(A, C)
     assert (listing.open_case, listing.ui.caseLabel.text) == (A, "2 cases are selected.")
-    listing.ui.exportScopeBox.currentIndex = 1
+    listing.ui.exportScopeBox.currentIndex = 2
     sent = _exported(listing, tmp_path)
     assert sorted(path.name for path in sent.iterdir() if path.is_dir()) == [A, C]
     assert '"verdict"' in (sent / A / "review.Ana.jsonl").read_text(encoding="utf-8")

@@ -99,8 +99,8 @@ def test_in_every_callback_of_a_run(opened: Opened) -> None:
     names = _throw_in_each(opened, scenario, lambda: None)
     assert any("run_or_cancel" in name for name in names)
     assert any(".poll:" in name for name in names)
-    assert opened.private_folders() == []
     segment_crop(opened, volume)
+    assert len(opened.private_folders()) == 1, "but that of the result in the scene"
 
 
 @pytest.mark.parametrize("step", ["_loaded", "_status_came"])
@@ -116,9 +116,10 @@ def test_in_what_the_panel_does_with_a_result(opened: Opened, monkeypatch: pytes
     opened.panel._draw()
     assert "MemoryError" in opened.ui.statusLabel.text
     assert opened.app.take_errors()
-    assert opened.private_folders() == []
     monkeypatch.undo()
     segment_crop(opened)
+    opened.app.close_scene()
+    assert opened.private_folders() == []
 
 
 def test_in_loading_as_where_the_colour_nodes_are_gone(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,10 @@ def test_two_clicks_from_the_module_to_the_overlay(opened: Opened) -> None:
         assert "mm" in opened.ui.structuresTable.item(row, 4).text()
         assert " to " not in opened.ui.structuresTable.item(row, 4).text(), "the interval is in the tool tip"
         assert " to " in opened.ui.structuresTable.item(row, 4).toolTip()
-    assert opened.private_folders() == []
     assert alive(opened.worker.pid)
+    assert len(opened.private_folders()) == 1, "the files of the result are kept, to be saved as a case"
+    opened.app.close_scene()
+    assert opened.private_folders() == []
 
 
 def test_threshold_and_opacity_change_the_picture_and_the_readout(opened: Opened) -> None:

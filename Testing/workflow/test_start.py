@@ -47,7 +47,7 @@ COMMANDS = {
     "models list": "hippocampus",
     "models show hippocampus": "Dice, anterior hippocampus",
     "models verify": "hippocampus: whole",
-    "worklist {cases} --output {out}": "no sign of trouble",
+    "worklist {cases} --output {out}": "not flagged",
     "report {case}": "report.html",
     "export {cases} --output {out}": "cases were exported to",
     "regions {case} --overwrite": "regions hold",

@@ -329,7 +329,7 @@ class PredictedDice:
 
     @property
     def informative(self) -> bool:
-        """Whether it beats the constant mean beyond chance; otherwise it is not shown and raises no flag."""
+        """Whether it beats the constant mean beyond chance; otherwise it is not shown."""
         return self.difference_high < 0
 
     def __call__(self, confidence: float) -> float:

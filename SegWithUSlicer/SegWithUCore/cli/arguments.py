@@ -270,6 +270,16 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
     return RunSettings(**{**given, "roi": roi, "structures": structures})
 
 
+def setting_words(settings: RunSettings) -> list[str]:
+    """Return the options that `settings_of` makes these settings of; none for what is as by default."""
+    words = []
+    for each in fields(RunSettings):
+        value, name = getattr(settings, each.name), f"--{each.name.replace('_', '-')}"
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        words += [] if value == each.default else [name if value is True else f"{name}={text}"]
+    return words
+
+
 def asked_cases(paths: Sequence[Path], console: Console) -> list[Path]:
     """List the case folders that a call names, and note those that it leaves out.
 

@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
     wish = calibrate.add_mutually_exclusive_group(required=True)
     wish.add_argument("--cases", help=f"fit everything on these cases: {CASES_HELP}")
     wish.add_argument("--add", metavar="CASES", help="add these cases to the calibration that the model has; also a "
-        "folder of case folders with finished structures")  # fmt: skip
+        "folder of case folders with finished structures, or their worklist.json")  # fmt: skip
     add("--select", metavar="CASES", help="with --run: its validation cases; intervals, predicted Dice and flags are "
         "fitted on them, too")  # fmt: skip
     calibrate.add_shared("--labels", "--output", "--overwrite")

@@ -39,7 +39,7 @@ def _add_export(commands: Any) -> None:
     add("cases", nargs="*", type=Path, metavar="CASES", help="case folders, or folders of them")
     add("--list", type=Path, metavar="FILE", dest="worklist", help="cases of a worklist.json")
     command.add_shared("--output", help="folder to create")
-    flag("--flagged", "only cases that the rules flag")
+    flag("--flagged", "only flagged cases: those whose status is not green, or with a verdict that wants attention")
     flag("--anonymous", "without reviews, names, dates, identifiers and paths; DIR-names.json keeps the real names")
     flag("--own-list", "FILE of --list is yours: also follow paths in it that lead out of its folder")
     add("--images", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders that contain moved images")

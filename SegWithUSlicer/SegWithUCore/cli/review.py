@@ -127,7 +127,7 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
             console.note(f"{entry.name}: {note}")
         if entry.trouble:
             console.error(entry.trouble)
-    flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("flags", "trouble"))
+    flagged, broken = (sum(bool(getattr(e, what)) for e in worklist.entries) for what in ("is_flagged", "trouble"))
     data = {"cases": len(worklist.entries), "flagged": flagged, "unreadable": broken, "output": str(options.output)}
     text = f"{_worklist_table(worklist)}\n{counts_text(worklist.entries)}. {worklist.order} "
     text += f"{PACE[0].upper()}{PACE[1:]}. Written to {options.output}."

@@ -197,6 +197,7 @@ def _run(call: _Call, console: Console) -> int:
     from ..cohort.jobs import Failure, check_failed_file, jobs_of
     from ..cohort.workers import uses_workers
 
+    console.started()
     on_workers, part = uses_workers(call.workers, call.scheduler), call.part
     bundle, output = _model_of(call, console)
     for problem in unreadable_folders():

@@ -22,8 +22,7 @@ from ..case.structures_table import STRUCTURES_FILE, write_structures
 from ..io.volume import check_file
 from ..models.input_spec import Label
 from ..report.case_report import REPORT_FILE, write_report
-from ..review.reviewed_case import flags_of_case
-from ..review.worklist import make_worklist
+from ..review.worklist import make_worklist, read_for_worklist
 from ..review.worklist_files import write_worklist
 from ..util.atomic_files import atomic_file, atomic_folder
 from ..util.errors import InputError, OutputError, SegWithUError, UsageError
@@ -94,7 +93,7 @@ def export_cases(
                     writer.add(name, folder)
             writer.finish()
             if not found.names:
-                reasons = " ".join(found.troubles[:_SHOWN]) or f"no rule flags any of the {len(folders)} cases."
+                reasons = " ".join(found.troubles[:_SHOWN]) or f"none is flagged of the {len(folders)} cases."
                 raise InputError(f"Nothing was exported: {reasons}")
             if found.names_file is not None:
                 write_names(found.names_file, found)
@@ -146,7 +145,7 @@ def named_cases(folders: Sequence[Path], settings: ExportSettings, found: Export
         SystemRandom().shuffle(order)
     for folder in order:
         try:
-            if settings.flagged and not flags_of_case(folder):
+            if settings.flagged and not read_for_worklist(folder).is_flagged:
                 found.skipped += 1
                 continue
             check_link(folder, "take it out")

@@ -149,7 +149,7 @@ def _objects(
         title = objects.SeriesTitle("REGIONS", f"{prefix}: regions judged by {review.reviewer}", 97, review.reviewer)
         judged = objects.segmentation_object(source, segments, origin, title), segments
         yield REGIONS_DICOM, judged[0]
-    flags = case_flags(case, rules_of_case(case), [review] if review else [], found.regions)
+    flags = case_flags(case, rules_of_case(case), [review] if review else [])
     is_done = review is not None and finished_structures(folder, case, review).issuperset(review.state.asked)
     report = Report(source, origin, case, drawing, flags, found.regions, review, is_done, reviewed, judged)
     title = objects.SeriesTitle("REPORT", f"{prefix}: report", 98, review.reviewer if review else "")

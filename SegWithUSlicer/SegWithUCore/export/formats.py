@@ -14,7 +14,7 @@ class ExportSettings:
     """What is exported and how.
 
     Attributes:
-        flagged: only cases that the rules flag.
+        flagged: only flagged cases (`WorklistEntry.is_flagged`).
         anonymous: without reviews, names, dates, identifiers and paths.
         images: where the images of cases lie now that were moved, by case folder.
         image_folders: where the images of all other cases are looked for that do not lie in their case folders.

@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,9 +13,18 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import DEFAULT_TITLES, FILES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, placed_boxes, write_case
-from ..case.case_files import file_record
-from ..case.case_image import IMAGE_FILE
+from ..case.case_file import (
+    DEFAULT_TITLES,
+    FILES,
+    SEGMENTATION_FILE,
+    SEGMENTATION_NRRD_FILE,
+    placed_boxes,
+    read_case,
+    write_case,
+)
+from ..case.case_files import case_file, file_record, named_files
+from ..case.case_folders import case_contents
+from ..case.case_image import IMAGE_FILE, case_image, image_path
 from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, label_table, write_regions
 from ..case.pictures import PREVIEW_FILE, Grid, Shown, WholeImage, can_draw, preview, strongest_tint, write_png
 from ..case.segmentation_file import write_segmentation_nrrd
@@ -64,10 +74,55 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
         records |= {path.name: file_record(path) for path in work.iterdir() if path.name not in records}
         images = (IMAGE_FILE, *result.source.further_images)  # whose voxels `input` names
         write_case(work, {**facts, FILES: {name: records[name] for name in sorted(records) if name not in images}})
-        for path in work.iterdir():  # a full disk is noticed now, and not after the folder has got its name
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+        _flush(work)
     return target
+
+
+def save_case(
+    made: Path, target: Path, originals: Sequence[Path | None], reviews: Path | None, progress: Progress = silent
+) -> None:
+    """Write a case that was made for the time being to a folder that stays, named after it, whole or not at all.
+
+    Args:
+        made: the case folder; its `case.json` names the images that were segmented.
+        originals: of each channel, the file that the case is to refer to; the image is copied where this is None, or
+            has other voxels, or has them at another place.
+        reviews: folder of logs and versions of reviewers, which come along; None, or one that is not there, for none.
+
+    Raises:
+        InputError: a file of the case, or an image, is missing or damaged.
+        OutputError: the target exists or cannot be written.
+    """
+    case, channels = read_case(made), []
+    with atomic_folder(target) as work:
+        for name, path in case_contents(made).model.items():
+            shutil.copyfile(path, work / name)
+        for name in named_files(case):
+            case_file(work, case, name)
+        for path in case_contents(reviews).reviews if reviews is not None and reviews.is_dir() else ():
+            shutil.copyfile(path, work / path.name)
+        for number, (channel, original) in enumerate(zip(case["input"]["channels"], originals, strict=True)):
+            progress("writing", number / len(originals))
+            file = original
+            try:
+                image = None if original is None else case_image(made, case, original, number)
+            except InputError:  # it was changed in the scene, or since it was loaded
+                image = None
+            if file is None or image is None:
+                file = target / (f"image_{number:04d}.nii.gz" if number else IMAGE_FILE)
+                write_image_planes(work / file.name, case_image(made, case, image_path(made, case, number), number))
+            channels.append({**channel, **_file_facts(file, target, channel["voxels_sha256"])})
+        facts = {**case, "name": target.name, "input": {**case["input"], "channels": channels}}
+        write_structures(facts, work / STRUCTURES_FILE)
+        write_case(work, {**facts, FILES: {**case[FILES], STRUCTURES_FILE: file_record(work / STRUCTURES_FILE)}})
+        _flush(work)
+
+
+def _flush(work: Path) -> None:
+    """Bring files to the disk: that it is full is noticed now, and not after the folder has got its name."""
+    for path in work.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def _placed_in(result: CaseResult) -> WholeImage | None:

@@ -253,7 +253,7 @@ def empty_structures(structures: Sequence[StructureMetrics], bundle: Bundle) -> 
 def structure_deviations(
     structures: Sequence[StructureMetrics], bundle: Bundle, calibration: CaseLevelCalibration
 ) -> list[Deviation]:
-    """One sentence for each structure of a volume that no training case has, or of an unusually low predicted Dice.
+    """One sentence for each structure of a volume that no training case has, or that it is unusually uncertain of.
 
     Args:
         structures: metrics, background first.
@@ -270,11 +270,14 @@ def structure_deviations(
             size = "small" if volume < span["low"] else "large"
             text = f"The {name} is unusually {size}: {volume:.0f} mm3, in the {cases} {usual}; check the segmentation."
             found.append(Deviation(WARNING, text, "volume", value))
-        dice = metrics.predicted_dice
+        dice = metrics.dice_estimate
         if fitted is not None and dice is not None and dice < fitted.lowest:
             shown, lowest = distinct_texts(dice, fitted.lowest, 2)
             lower = f"below all {fitted.cases} calibration cases (lowest: {lowest})"
             text = f"The segmentation of the {name} is probably poor: its predicted Dice of {shown} is {lower}."
+            if not fitted.informative:  # which says no figure, but that this case is unusual
+                than = f"than in all {fitted.cases} calibration cases"
+                text = f"The model is less certain of the {name} {than}: check the segmentation."
             found.append(Deviation(WARNING, text, "predicted Dice", value))
     return found
 

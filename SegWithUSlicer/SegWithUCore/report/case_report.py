@@ -92,7 +92,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
     left = [region for region in regions if region.id not in removed]
     shown = _in_order_of_need(left, reviews)[:SHOWN_REGIONS]
     drawn = _drawn(folder, case, found, shown, image_file)
-    flags = case_flags(case, rules_of_case(case), reviews, regions)
+    flags = case_flags(case, rules_of_case(case), reviews)
     status = status_of(case, flags)
     hashes = hash_facts(case)
     notes = [*found.notes, *unmeasured, *lost_maps(folder, case).values(), *drawn.notes]

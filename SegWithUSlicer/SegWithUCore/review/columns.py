@@ -122,6 +122,14 @@ COLUMNS = (
         sort=lambda entry, _reviewer: None if entry.status is None else list(Level).index(entry.status.level),
     ),
     Column(
+        "reason",
+        _("Why"),
+        _("Why the case is flagged; all reasons are below the table."),
+        lambda entry: entry.status and entry.status.reason,
+        text=lambda entry, _reviewer: entry.status.reason if entry.status and entry.is_flagged else "",
+        where=_CSV | {Table.PANEL},
+    ),
+    Column(
         "wrong_share",
         _("Likely wrong"),
         _("The expected wrong volume, missed tissue included, as a share of the segmented volume."),
@@ -150,7 +158,6 @@ COLUMNS = (
     Column("benefit_mm3_per_minute", "mm3/min", "", lambda entry: entry.benefit, digits=0, where=_TERMINAL),
     Column("worst_structure", _("Worst structure"), _("The structure with the largest expected wrong volume.")),
     Column("reviews", value=lambda entry: [review.to_json() for review in entry.reviews], where=_JSON),
-    Column("reason", value=lambda entry: entry.status and entry.status.reason, where=_CSV),
     Column(
         "flags",
         value=lambda entry: [flag.to_json() for flag in entry.flags],

@@ -8,7 +8,6 @@ from typing import Any
 
 from ..case.case_file import asked_structures
 from ..models.quality import EMPTY_KIND, MISPLACED_KIND, QUALITY_KIND
-from ..regions.region import Region
 from .reviews import Review
 from .verdicts import GIVEN, Verdict
 
@@ -99,14 +98,12 @@ def rules_of_case(case: Mapping[str, Any]) -> FlagRules:
     return FlagRules.fitted((case.get("model") or {}).get("flags"))
 
 
-def case_flags(
-    case: Mapping[str, Any], rules: FlagRules, reviews: Sequence[Review] = (), regions: Sequence[Region] = ()
-) -> list[Flag]:
+def case_flags(case: Mapping[str, Any], rules: FlagRules, reviews: Sequence[Review] = ()) -> list[Flag]:
     """Find the flags of a case; values that it lacks raise none.
 
     Args:
         case: the content of its `case.json`.
-        reviews, regions: of `reviews.read_reviews`, so regions about the structures asked for.
+        reviews: of `reviews.read_reviews`.
 
     Raises:
         LookupError, TypeError, ValueError: the case is damaged, which `naming_case` reports.
@@ -117,7 +114,7 @@ def case_flags(
     found = [*_of_warnings(case), *_of_share(None, whole["wrong_share"], whole["wrong_mm3"], of_case, asks_all(case))]
     for entry in sorted(asked_of(case), key=lambda entry: -(wrong_share(entry) or 0.0)):
         found += _of_structure(entry, rules, limit)
-    return sorted([*found, *_of_reviewers(reviews, regions)], key=lambda flag: order.index(flag.rule))
+    return sorted([*found, *_of_reviewers(reviews)], key=lambda flag: order.index(flag.rule))
 
 
 def _of_warnings(case: Mapping[str, Any]) -> Iterator[Flag]:
@@ -199,11 +196,12 @@ def _of_share(
     yield Flag(Rule.WRONG_SHARE, name, None if is_empty else share, limit, message)  # JSON has no infinity
 
 
-def _of_reviewers(reviews: Sequence[Review], regions: Sequence[Region]) -> Iterator[Flag]:
-    names = list(dict.fromkeys(region.structure for region in regions))
+def _of_reviewers(reviews: Sequence[Review]) -> Iterator[Flag]:
+    """Flag each structure of which a verdict wants attention: on it, a region, an added place or the blind sample."""
     for review in reviews:
-        for name in names:
-            own = review.verdicts([region for region in regions if region.structure == name])
+        listed = review.state.listed()
+        for name in dict.fromkeys([*(region.structure for region in listed), *review.state.asked]):
+            own = review.verdicts([region for region in listed if region.structure == name])
             standing = review.state.structure(name)
             for verdict in GIVEN if standing.verdict is not Verdict.CORRECTED else ():  # what was rejected is mended
                 count = list(own.values()).count(verdict)

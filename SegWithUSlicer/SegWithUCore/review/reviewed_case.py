@@ -26,7 +26,6 @@ from ..util.atomic_files import write_text
 from ..util.errors import InputError, OutputError
 from ..util.strict_json import read_json_object, to_json, typed
 from .edited_figures import EditedFigures, edited_figures, with_figures
-from .flags import Flag, case_flags, rules_of_case
 from .reviewer import version_path
 from .reviews import Review, read_reviews
 
@@ -90,18 +89,6 @@ def read_shown_case(folder: Path) -> dict[str, Any]:
     case = read_case(folder)
     with naming_case(folder):
         return shown_case(folder, case, read_reviews(folder, case).reviews)[0]
-
-
-def flags_of_case(folder: Path) -> list[Flag]:
-    """Find the flags of a case folder, of what `shown_case` shows.
-
-    Raises:
-        InputError: it is not a case folder, or damaged.
-    """
-    case = read_shown_case(folder)
-    with naming_case(folder):
-        found = read_reviews(folder, case)
-        return case_flags(case, rules_of_case(case), found.reviews, found.regions)
 
 
 def _finished(case: Mapping[str, Any], review: Review) -> set[int]:

@@ -20,7 +20,7 @@ class Level(StrEnum):
 
     DO_NOT_USE = "do not use"
     LOOK = "look at it"
-    NO_SIGN = "no sign of trouble"
+    NOT_FLAGGED = "not flagged"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Status:
 
     Attributes:
         level: what to do.
-        reason: one sentence; with no sign of trouble, how often this misses a bad case.
+        reason: one sentence; where it is not flagged, how often this misses a bad case.
     """
 
     level: Level
@@ -62,10 +62,11 @@ def status_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Status:
         return Status(Level.LOOK, "The model is not calibrated: nothing says how much may be wrong.")
     if any(warning.get("kind") == _JUDGED for warning in warnings):
         unknown = "How often this misses a bad segmentation that was made elsewhere is not measured."
-        return Status(Level.NO_SIGN, unknown)
+        return Status(Level.NOT_FLAGGED, unknown)
     if not asks_all(case):
-        return Status(Level.NO_SIGN, "How often a bad case has no sign is not measured for the structures asked for.")
-    return Status(Level.NO_SIGN, miss_rate((case.get("model") or {}).get("flags")))
+        unknown = "How often a bad case is not flagged is not measured for the structures asked for."
+        return Status(Level.NOT_FLAGGED, unknown)
+    return Status(Level.NOT_FLAGGED, miss_rate((case.get("model") or {}).get("flags")))
 
 
 def with_status(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,9 +83,9 @@ def miss_rate(calibration: Mapping[str, Any] | None) -> str:
     """
     rules = [rule for rule in ((calibration or {}).get("rules") or {}).values() if rule["useful"] and "missed" in rule]
     if not calibration or not rules:
-        return "How often a bad case has no sign of trouble is not measured for this model."
+        return "How often a bad case is not flagged is not measured for this model."
     rule, bad = min(rules, key=lambda rule: rule["bound"]), int(calibration["bad_cases"])
     return (
         f"Of {bad} bad calibration cases (Dice of a structure below {calibration['bad_dice']:.2f}) {rule['missed']} "
-        f"had no sign either; in simulations {SHOWN_MISSED} of new ones like them had none."
+        f"had no flag either; in simulations {SHOWN_MISSED} of new ones like them had none."
     )

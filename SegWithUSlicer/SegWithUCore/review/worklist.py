@@ -94,6 +94,7 @@ class WorklistEntry:
         unseen_wrong_mm3: expected wrong volume that these hold.
         metrics: of the case, as `metrics_of_case`; None for what its model does not give.
         asked: names of the structures to be measured, which all figures are about.
+        has_finished: a reviewer has finished a structure, so that the case can teach its model.
     """
 
     name: str
@@ -112,6 +113,7 @@ class WorklistEntry:
     unseen_wrong_mm3: float | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
+    has_finished: bool = False
 
     @property
     def share_text(self) -> str:
@@ -133,9 +135,9 @@ class WorklistEntry:
         return None if wrong is None else wrong / self.minutes if self.minutes else 0.0
 
     @property
-    def has_sign(self) -> bool:
-        """Whether anything is to be looked at, as far as is known."""
-        return self.status is None or self.status.level is not Level.NO_SIGN
+    def is_flagged(self) -> bool:
+        """Whether anything of what is asked for is to be looked at, as far as is known; `status` says why."""
+        return self.status is None or self.status.level is not Level.NOT_FLAGGED
 
     @property
     def about(self) -> list[str]:
@@ -284,7 +286,7 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         all_reviews: those, and others of which only the progress is shown.
     """
     case = {**case, "asked": found.asked or case.get("asked")}  # a review may ask for others than the case
-    regions, flags = found.regions, case_flags(case, rules_of_case(case), found.reviews, found.regions)
+    regions, flags = found.regions, case_flags(case, rules_of_case(case), found.reviews)
     asked = asked_of(case)
     assessed = [entry for entry in asked if entry.get("expected_wrong_mm3")]  # with nothing wrong, none is the worst
     worst = max(assessed, key=lambda entry: float(entry["expected_wrong_mm3"]), default=None)
@@ -321,5 +323,6 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         notes=(*found.notes, *lost_maps(folder, case).values()),
         metrics=metrics_of_case(case),
         asked=tuple(str(entry["name"]) for entry in asked),
+        has_finished=bool(finished) or any(review.is_done for review in progress),
         **(counts if case.get("regions") is not None else {}),
     )

@@ -126,7 +126,7 @@ def _row(entry: WorklistEntry, reviewer: str) -> dict[str, Any]:
     return {
         "name": entry.name,
         "cells": [[column.shown(entry, reviewer), column.key(entry, reviewer)] for column in columns_of(Table.PAGE)],
-        "has_sign": entry.has_sign,
+        "is_flagged": entry.is_flagged,
         "is_open": entry.is_open_for(reviewer),
         "can_open": not entry.trouble,
         "searched": entry.searched,

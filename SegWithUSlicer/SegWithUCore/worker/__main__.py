@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # More events a second than a person can see would only keep the parent busy.
 PROGRESS_INTERVAL_S = 0.1
-ENGINE_REQUESTS = ("ood_check", "segment")
+ENGINE_REQUESTS = ("ood_check", "segment", "save")
 ENDING = {signal.SIGTERM, signal.SIGINT}
 
 

@@ -1,4 +1,4 @@
-"""The worker's jobs: compare with the training cases, segment."""
+"""The worker's jobs: compare with the training cases, segment, save a case."""
 
 import contextlib
 import time
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..inference.case_result import Job
+from ..inference.case_writer import save_case
 from ..inference.given_mask import MaskFile
 from ..inference.image_features import ImageFeatures
 from ..inference.model import Model, user_network_sha256
@@ -48,6 +49,11 @@ class JobRunner:
                 placed = roi is None and needs_placing(grid, bundle)
                 found = [] if placed else deviations_of_features(_features(request), grid, bundle)
                 return {"event": "ood_checked", "deviations": [deviation.to_json() for deviation in found]}
+            if request.request == "save":
+                originals = [Path(file) if file else None for file in request.files]
+                reviews = Path(request.reviews) if request.reviews else None
+                save_case(Path(request.case), Path(request.target), originals, reviews, report)
+                return {"event": "saved", "case": request.target}
             if not request.files or not request.name or not request.target:
                 raise UsageError("The request 'segment' lacks files, name or target.", "unusable-request")
             with one_writer(Path(request.target)):

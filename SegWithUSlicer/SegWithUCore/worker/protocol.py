@@ -42,6 +42,7 @@ class Request:
         own_to_world_ras: linear transform that the volume hangs under, 4 x 4 row by row.
         features: image features by channel, as `ImageFeatures.to_json` gives them.
         mask: folder with one file per structure of a segmentation to be judged; None or "" for none.
+        case, reviews: to be saved, as `save_case` takes them; `files` are then the originals, "" for none.
     """
 
     request: str
@@ -55,6 +56,8 @@ class Request:
     own_to_world_ras: Sequence[float] | None = None
     features: Mapping[str, Any] | None = None
     mask: str | None = None
+    case: str = ""
+    reviews: str = ""
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Request":
@@ -68,7 +71,8 @@ class Request:
         except ValueError as error:
             raise UsageError(f"The request is unusable: {error}.", "unusable-request") from error
         chosen = request.settings
-        texts = [request.model, request.name, request.target, request.mask, chosen.head, chosen.device, chosen.engine]
+        texts = [request.model, request.name, request.target, request.mask, request.case, request.reviews]
+        texts += [chosen.head, chosen.device, chosen.engine]
         lengths = (len(request.own_to_world_ras or range(16)), len(request.grid.direction_lps) if request.grid else 9)
         if any(path_problem(text) for text in (*texts, *request.files) if text) or lengths != (16, 9):
             message = f"The request '{request.request[:40]}' has an unusable text or matrix."

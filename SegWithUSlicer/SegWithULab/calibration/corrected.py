@@ -20,6 +20,7 @@ from SegWithUCore.io.volume import image_on_grid
 from SegWithUCore.models.bundle import TEMPLATE_FILE, WHOLE, Bundle
 from SegWithUCore.models.proposal import needs_placing
 from SegWithUCore.review.reviews import lesson_of
+from SegWithUCore.review.worklist_files import read_listed
 from SegWithUCore.util.errors import InputError, UsageError
 
 from ..training.case_reading import Case, read_case, read_images, read_named
@@ -27,7 +28,7 @@ from ..training.dataset import find_cases
 
 
 def added_cases(source: str, bundle: Bundle, work: Path, labels: Mapping[str, str] | None = None) -> list[Case]:
-    """Find the labelled cases that `source` names: a folder of reviewed cases, or what `find_cases` takes.
+    """Find the labelled cases that `source` names: reviewed cases of a folder or a `worklist.json`, or as `find_cases`.
 
     Args:
         work: empty folder that cut images and references are written into.
@@ -38,13 +39,15 @@ def added_cases(source: str, bundle: Bundle, work: Path, labels: Mapping[str, st
             structures; the boxes are not found in a head.
     """
     place = Path(source)
-    if not (place.is_dir() and holds_cases(place)):
+    is_list = place.name.endswith(".json") and place.is_file()
+    if not is_list and not (place.is_dir() and holds_cases(place)):
         given = (replace(case, labels=labels or {}) for case in find_cases(source))
         return [part for case in given for part in _boxed(case, bundle, work)]
     if labels:
         raise UsageError(f"{place} holds reviewed cases, whose labels are the model's: leave --labels out.",
                          "contradicting-options")  # fmt: skip
-    found = [part for folder in case_folders([place]) for part in _reviewed(folder, bundle, work)]
+    folders = [entry.folder for entry in read_listed(place)] if is_list else case_folders([place])
+    found = [part for folder in folders for part in _reviewed(folder, bundle, work)]
     if not found:
         wanted = "accept or correct structures of some, each as a whole"
         raise UsageError(f"{place} holds no case with a finished structure: {wanted}.", "no-corrected-case")

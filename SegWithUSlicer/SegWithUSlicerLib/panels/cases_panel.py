@@ -24,7 +24,9 @@ from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
 from ..scene.readout import typeset
 from .case_opener import CaseOpener
+from .command_panel import choose_folder
 from .export_panel import ExportPanel
+from .new_cases_panel import PLACE_SETTING, NewCasesPanel
 from .review_panel import settings_folder
 from .widgets import GuiConnections, connect_clicks, fit_columns, fit_rows, put_cell, set_up_table, updates_disabled
 
@@ -163,7 +165,6 @@ def about_case(item: CaseItem) -> list[str]:
     return [typeset(line) for line in item.entry.about]
 
 
-PLACE_SETTING = "SegWithU/CasesPlace"
 READ_EVERY_MS, READ_FOR_S = 10, 0.04
 """Cases are read in pieces, so that a click is answered in between."""
 FILTER_MS, ROW_MS = 200, 400
@@ -185,6 +186,7 @@ class CasesPanel:
         self.opener.on_opened = self._opened
         self.table = CasesTable(ui.casesTable, self.open_row, self._draw_case)
         self.exports = ExportPanel(ui, self.moved, lambda: (self.table.shown, self.table.selected), self._save_review)
+        self.new = NewCasesPanel(ui, panel, self)
         self._stop_reading: Callable[[], None] | None = None
         self._fill_later = Debounce(FILTER_MS, self._fill)
         self._row_later = Debounce(ROW_MS, self._read_opened)
@@ -216,6 +218,7 @@ class CasesPanel:
         self._row_later.stop()
         self._panel.review.on_review_changed = self._panel.review.on_next_case = lambda: None
         self.exports.close()
+        self.new.close()
         self.opener.check.stop()
 
     # -- clicks --
@@ -224,12 +227,16 @@ class CasesPanel:
         """Let the user choose a `worklist.json`."""
         title, kind = _("Open a worklist"), _("Worklist ({name})").format(name="*.json")
         begin = str(Path(setting(PLACE_SETTING)) / WORKLIST_JSON) if setting(PLACE_SETTING) else ""
-        self._take(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, begin, kind))
+        chosen = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, begin, kind)
+        if chosen:
+            set_setting(PLACE_SETTING, str(Path(str(chosen)).parent))
+            self.open_list(Path(str(chosen)))
 
     def choose_folder(self) -> None:
         """Let the user choose a folder of cases."""
-        title = _("Open a folder of cases")
-        self._take(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING)))
+        chosen = choose_folder(_("Open a folder of cases"), PLACE_SETTING)
+        if chosen is not None:
+            self.open_list(chosen)
 
     def open_list(self, path: Path) -> None:
         """Show the cases of a `worklist.json`, or of a folder."""
@@ -266,12 +273,6 @@ class CasesPanel:
         self.open_row(self.table.next_open(self.reviewer))
 
     # -- the list --
-
-    def _take(self, chosen: str) -> None:
-        if chosen:
-            path = Path(str(chosen))
-            set_setting(PLACE_SETTING, str(path.parent if path.is_file() else path))
-            self.open_list(path)
 
     def _keep_reading(self) -> None:
         if self._stop_reading is None and self.list is not None:
@@ -327,7 +328,7 @@ class CasesPanel:
 
     def _is_wanted(self, item: CaseItem) -> bool:
         ui, entry = self.ui, item.entry
-        if ui.onlyFlaggedBox.checked and not entry.has_sign:
+        if ui.onlyFlaggedBox.checked and not entry.is_flagged:
             return False
         if ui.onlyOpenBox.checked and not entry.is_open_for(self.reviewer):
             return False
@@ -366,6 +367,7 @@ class CasesPanel:
         ui.nextCaseButton.enabled = self.table.next() is not None
         ui.nextOpenCaseButton.enabled = self.table.next_open(self.reviewer) is not None
         self.exports.draw()
+        self.new.draw()
 
     def _connect(self) -> None:
         ui = self.ui

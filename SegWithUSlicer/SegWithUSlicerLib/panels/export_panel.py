@@ -19,10 +19,10 @@ from ..cases.case_list import CaseItem
 from ..cases.moved_images import MovedImages
 from ..guarded import guarded
 from ..i18n import _
-from ..run.child_process import Event
-from ..run.command import CommandEnd, CommandProcess
+from ..run.command import CommandEnd
 from ..run.private_folder import PrivateFolder
-from ..run.session import set_setting, setting, start_timer, temporary_root
+from ..run.session import temporary_root
+from .command_panel import CommandPanel, choose_folder
 from .widgets import connect_clicks
 
 EXPORT_PLACE_SETTING = "SegWithU/ExportPlace"
@@ -30,7 +30,7 @@ FOLDER_NAME = "segwithu-export"
 REPORT_FILE = "report.html"
 
 
-class ExportPanel:
+class ExportPanel(CommandPanel):
     """The section "Export". One command runs at a time.
 
     Args:
@@ -47,35 +47,24 @@ class ExportPanel:
         cases: Callable[[], tuple[Sequence[CaseItem], Sequence[CaseItem]]],
         save_review: Callable[[], None],
     ) -> None:
+        super().__init__(ui.exportBar, ui.exportLabel)
         self.ui, self._moved, self._cases, self._save_review = ui, moved, cases, save_review
-        self._message = ""
-        self.process = CommandProcess(start_timer)
-        ui.exportScopeBox.addItems([_("All cases shown"), _("Selected cases")])
+        ui.exportScopeBox.addItems([_("Flagged cases"), _("All cases shown"), _("Selected cases")])
         ui.exportScopeBox.connect("currentIndexChanged(int)", guarded(lambda _index: self.draw()))
         ui.anonymousBox.connect("toggled(bool)", guarded(lambda _checked: self.draw()))
         connect_clicks(ui, startExportButton=self.export_or_cancel, reportButton=self.report)
-        slicer.app.connect("aboutToQuit()", self._stop)
 
     def draw(self) -> None:
         """Show what can be done now."""
         ui, busy, count = self.ui, self.process.is_busy, len(self._chosen())
-        ui.startExportButton.text = _("Cancel") if busy else _("Export cases ({count})...").format(count=count)
+        texts = [_("Export flagged cases ({count})..."), _("Export cases ({count})...")]
+        text = texts[min(ui.exportScopeBox.currentIndex, 1)].format(count=count)
+        ui.startExportButton.text = _("Cancel") if busy else text
         ui.startExportButton.enabled = busy or count > 0
         for widget in (ui.exportScopeBox, ui.anonymousBox):
             widget.enabled = not busy
         ui.reportButton.enabled = not busy and len(self._cases()[1]) == 1
-        ui.exportBar.visible = busy
-        ui.exportLabel.text = self._message
-        ui.exportLabel.visible = bool(self._message)
-
-    def close(self) -> None:
-        """End what is running, and leave nothing half-written."""
-        slicer.app.disconnect("aboutToQuit()", self._stop)
-        self._stop()
-
-    @guarded
-    def _stop(self) -> None:
-        self.process.stop()
+        super().draw()
 
     def export_or_cancel(self) -> None:
         """Start the export, or cancel the command that runs."""
@@ -83,17 +72,16 @@ class ExportPanel:
             self._show_message(_("Cancelling..."))
             self.process.cancel()
             return
-        title = _("Where to put the folder of the export")
-        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(EXPORT_PLACE_SETTING))
-        if chosen:
-            set_setting(EXPORT_PLACE_SETTING, str(chosen))
-            self.export([item.folder for item in self._chosen()], Path(str(chosen)))
+        chosen = choose_folder(_("Where to put the folder of the export"), EXPORT_PLACE_SETTING)
+        if chosen is not None:
+            self.export([item.folder for item in self._chosen()], chosen)
 
     def export(self, folders: Sequence[Path], parent: Path) -> None:
         """Begin an export into a new folder in `parent`."""
         anonymous = self.ui.anonymousBox.checked
         output = _free_folder(parent)
         names = _names_file(output)
+        self._save_review()
         try:
             private = PrivateFolder(temporary_root())
             listed = private.path / "cases.json"
@@ -138,25 +126,13 @@ class ExportPanel:
                 self._show_message(_("The report is {file}.").format(file=target))
                 qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(target)))
 
+        self._save_review()
         self._start(arguments, target, end, _("Making the report of {case}...").format(case=selected[0].entry.name))
 
-    def _start(self, arguments: Sequence[str], output: Path, end: Callable[[CommandEnd], None], message: str) -> None:
-        def ended(how: CommandEnd) -> None:
-            self._message = " ".join(how.errors)
-            end(how)
-            self.draw()
-
-        self._save_review()
-        self.ui.exportBar.value = 0
-        self._message = message
-        self.process.start(arguments, output, self._progress, ended)
-        self.draw()
-
-    def _progress(self, fraction: float, _event: Event) -> None:
-        self.ui.exportBar.value = round(100 * fraction)
-
     def _chosen(self) -> list[CaseItem]:
-        return [item for item in self._cases()[self.ui.exportScopeBox.currentIndex] if not item.entry.trouble]
+        shown, selected = self._cases()
+        chosen = [[item for item in shown if item.entry.is_flagged], shown, selected]
+        return [item for item in chosen[self.ui.exportScopeBox.currentIndex] if not item.entry.trouble]
 
     def _row(self, folder: Path) -> Mapping[str, str]:
         """Return a case for the command, with its image where that was moved."""
@@ -165,10 +141,6 @@ class ExportPanel:
         except InputError:  # reported by the command, which reads the case too
             image = None
         return {"folder": str(folder.absolute()), **({} if image is None else {"image": str(image)})}
-
-    def _show_message(self, text: str) -> None:
-        self._message = text
-        self.draw()
 
 
 def _names_file(output: Path) -> Path:

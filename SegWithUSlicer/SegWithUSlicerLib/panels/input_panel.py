@@ -126,11 +126,21 @@ class InputPanel:
         """Choose the image that the views show, or the only one there is, if the user has chosen none yet."""
         if self._parameters is None or len(self._selectors) != 1 or self.volumes != [None]:
             return
-        selector = self._selectors[0]
-        offered = [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
-        shown = [node for node in offered if node is not None and node.GetID() in shown_volumes()[0]]
+        offered = self.offered()
+        shown = [node for node in offered if node.GetID() in shown_volumes()[0]]
         if len(shown or offered) == 1:
-            selector.setCurrentNode((shown or offered)[0])
+            self._selectors[0].setCurrentNode((shown or offered)[0])
+
+    @property
+    def has_region_or_mask(self) -> bool:
+        """Whether a run is about a part of its image, or judges."""
+        return any(selector.currentNode() is not None for selector in (self.ui.roiSelector, self.ui.maskSelector))
+
+    def offered(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:
+        """List the volumes that can be chosen for the first channel."""
+        first = self._selectors[0]
+        offered = [first.nodeFromIndex(index) for index in range(first.nodeCount())]
+        return [node for node in offered if node is not None]
 
     def hide_own_maps(self) -> None:
         """Leave our own maps out of the selectors: to be called when such nodes were added."""

@@ -7,6 +7,8 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.inference.settings import RunSettings
+
 from ..guarded import Problem, attempt, guarded, listen, show_in_console
 from ..i18n import _
 from ..parameters import Parameters, run_settings
@@ -58,7 +60,7 @@ class ModulePanel:
         self.structures.on_ticked, self.structures.on_structure = self.review.ask, self.review.go_to_structure
         self.review.on_question, self.review.on_figures = self.structures.tick, self.structures.show_figures
         self.cases = CasesPanel(ui, self)
-        self.models = ModelsPanel(ui, self._models_changed)
+        self.models = ModelsPanel(ui, self.models_changed)
         self._row_changed, self.review.on_review_changed = self.review.on_review_changed, self._review_changed
         self.key = ReviewKeys({KEY: self.overlay.toggle})
         self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
@@ -78,6 +80,7 @@ class ModulePanel:
         self._gui_tag = parameters.connectGui(self.ui)
         self._parameters_tag = parameters.AddObserver("ModifiedEvent", guarded(lambda *_: self._watch_roi()))
         self._watch_roi()
+        self.session.sweep()
         self._attach_shown_run()
         self._draw()
 
@@ -137,6 +140,7 @@ class ModulePanel:
             self.structures.show(None)
         self.review.node_removed(node)
         if node.IsA("vtkMRMLScriptedModuleNode"):
+            self.session.sweep()
             self.cases.follow()
         if node.IsA("vtkMRMLScriptedModuleNode") or node.IsA("vtkMRMLVolumeNode"):
             self._list_runs()
@@ -177,11 +181,16 @@ class ModulePanel:
             return
         self._is_current = True
         self.run.problem = None
-        settings = replace(run_settings(parameters), head=self.inputs.head or None, unlike_training=unlike_training)
-        if parameters.mask is None:  # a mask may have other structures
-            settings = replace(settings, structures=ticked_before(model))
+        settings = replace(self.settings(model), unlike_training=unlike_training)
+        if parameters.mask is not None:  # a mask may have other structures
+            settings = replace(settings, structures=())
         nodes = (self.inputs.volumes, model.folder, parameters.roi, parameters.mask)
         self.session.controller.start(RunRequest(*nodes, settings))
+
+    def settings(self, model: ModelInfo) -> RunSettings:
+        """Return what the user chose for runs of a model."""
+        chosen = RunSettings() if self._parameters is None else run_settings(self._parameters)
+        return replace(chosen, head=self.inputs.head or None, structures=ticked_before(model))
 
     def _run_chosen(self, index: int) -> None:
         runs = find_cases(slicer.mrmlScene)
@@ -199,7 +208,7 @@ class ModulePanel:
             self._preview_later.trigger()
         self._draw()
 
-    def _models_changed(self) -> None:
+    def models_changed(self) -> None:
         """Offer what is installed now; during a run its model stays chosen, and the others come when it has ended."""
         self._models_are_old = self.is_busy
         if not self.is_busy:
@@ -217,7 +226,7 @@ class ModulePanel:
 
     def _status_came(self, status: RunStatus) -> None:
         if self._models_are_old:
-            self._models_changed()
+            self.models_changed()
         self._is_current = True
         self._draw()
 
@@ -244,6 +253,7 @@ class ModulePanel:
         self.inputs.set_enabled(not controller.is_busy)
         hint, can_run = self.inputs.hint(), self.inputs.is_complete
         self.run.show(controller.status, self.preview.result, self._is_current, hint, can_run, self._is_reviewing)
+        self.cases.new.draw()
 
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run in all sections."""

@@ -11,7 +11,6 @@ import slicer
 from SegWithUCore.case.case_file import asked_structures
 from SegWithUCore.case.structures_table import short_name
 from SegWithUCore.regions.region import Region, reasons
-from SegWithUCore.review.reviews import corrected_cases_text
 from SegWithUCore.review.verdicts import Verdict
 from SegWithUCore.util.errors import InputError, SegWithUError
 
@@ -577,5 +576,4 @@ def kept_text(session: ReviewSession) -> str:
     if session.trouble:
         return session.trouble
     kept = _("{progress}: kept in {folder}.").format(progress=session.state.progress().text, folder=session.folder)
-    corrected = corrected_cases_text(session.folder, session.nodes.case.model_name) if session.core.is_done else ""
-    return "\n".join(filter(None, [kept, corrected]))
+    return f"{kept} {_('The case can teach its model: see Cases.')}" if session.core.is_done else kept

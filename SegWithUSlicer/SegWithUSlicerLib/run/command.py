@@ -36,6 +36,8 @@ class _Run:
     result: Mapping[str, Any] | None = None
     errors: list[str] = field(default_factory=list)
     is_cancelled: bool = False
+    case: tuple[int, int] | None = None
+    """Which case it works on, of how many; None for a command that is no run of cases."""
 
 
 class CommandProcess(PolledProcess):
@@ -67,7 +69,8 @@ class CommandProcess(PolledProcess):
         Args:
             arguments: of the command line.
             output: what it makes; half-written files next to it are removed after a cancelled command.
-            on_progress: called with the share done, 0 to 1, and the event, which has stage and detail.
+            on_progress: called with the share done, 0 to 1, and the event, which has stage and detail; of several cases
+                also when one is begun, with the event "case".
             on_end: called once.
             environment: variables to add.
 
@@ -103,12 +106,15 @@ class CommandProcess(PolledProcess):
         if run is None:
             return
         kind = event.get("event")
-        if kind == "progress" and not run.is_cancelled:
-            run.on_progress(float(event.get("fraction") or 0.0), event)
+        if kind == "case":
+            run.case = event["number"], event["of"]
+        if kind in ("case", "progress") and not run.is_cancelled:
+            number, of = run.case or (1, 1)
+            run.on_progress((number - 1 + float(event.get("fraction") or 0.0)) / of, event)
         elif kind == "error" or (kind == "note" and str(event.get("text")).startswith("Warning:")):
             run.errors.append(str(event.get("text") or ""))
-        elif kind == "result":
-            run.result = event
+        elif (kind == "result" and run.case is None) or (kind == "cohort" and not event["interrupted"]):
+            run.result = event  # that of one case is none of the run
 
     def _on_ended(self, child: ChildProcess, code: int | None) -> None:
         if self._run is not None and not self._run.is_cancelled:

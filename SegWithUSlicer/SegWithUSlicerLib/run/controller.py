@@ -105,6 +105,7 @@ class RunTools:
         load: puts a case folder into the scene as the request asks, and returns the nodes.
         export_mask: writes the segments of a node, on the grid of a volume, into a folder.
         engine_lost: called if a package is missing after all, so that the next `prepare` checks again.
+        keep: gets the nodes and the folder that they were loaded from; False leaves its removal to the run.
     """
 
     prepare: Callable[[RunRequest, Callable[[InstallResult], None]], None]
@@ -115,6 +116,7 @@ class RunTools:
     load: Callable[[Path, RunRequest], Any]
     engine_lost: Callable[[], None] = lambda: None
     export_mask: Callable[[Any, Any, Path], None] = lambda mask, volume, folder: None
+    keep: Callable[[Any, "PrivateFolder"], bool] = lambda nodes, folder: False
 
 
 CASE_FOLDER = "case"
@@ -287,6 +289,8 @@ class RunController:
             self._end(Outcome.FAILED, _message(error))
             return
         self.nodes = nodes
+        if run.folder is not None and self._tools.keep(nodes, run.folder):
+            run.folder = None
         self.on_loaded(nodes)
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
         engine = (event.get("engine") or {}).get("name")

@@ -92,6 +92,8 @@ class Session:
         self.controller = RunController(self.worker, self._tools())
         self.is_over = False
         """Whether Slicer quits or the module is reloaded: nothing may start the worker again."""
+        self.made: dict[str, PrivateFolder] = {}
+        """The folders that results in the scene were loaded from, by the ID of their hub; not of saved scenes."""
 
     def prepare(self, request: RunRequest, on_result: Callable[[InstallResult], None]) -> None:
         """Bring what a run needs into a working state; checked once a need, until the worker misses something."""
@@ -115,6 +117,19 @@ class Session:
         self.is_over = True
         self.worker.stop()
         self.controller.drop_run()
+        self.made.clear()
+
+    def keep(self, nodes: CaseNodes, folder: PrivateFolder) -> bool:
+        """Keep the files of a result while its nodes are in the scene, so that it can be saved as a case."""
+        self.made[nodes.hub.GetID()] = folder
+        self.sweep()
+        return True
+
+    def sweep(self) -> None:
+        """Remove the files of results that are in the scene no more, or were saved: the last owner removes them."""
+        hubs = {name: slicer.mrmlScene.GetNodeByID(name) for name in self.made}
+        is_here = {name: hub is not None and CaseNodes(hub).case_folder is None for name, hub in hubs.items()}
+        self.made = {name: folder for name, folder in self.made.items() if is_here[name]}
 
     def diagnostics(self) -> str:
         """Return what a bug report needs: versions, state, the worker's last lines. No names of patients or files."""
@@ -141,6 +156,7 @@ class Session:
             load=_load,
             engine_lost=self._ready.clear,  # the packages are checked again before the next run
             export_mask=export_mask,
+            keep=self.keep,
         )
 
 

@@ -203,6 +203,14 @@ def _scalar_image(volume: "slicer.vtkMRMLScalarVolumeNode") -> vtk.vtkImageData:
     return image
 
 
+def unchanged_file(volume: "slicer.vtkMRMLScalarVolumeNode") -> Path | None:
+    """Return the file that a volume was loaded from, if the engine reads such files; None if either was changed."""
+    storage = volume.GetStorageNode()
+    path = Path(storage.GetFullNameFromFileName() or "") if storage is not None else Path()
+    is_read = path.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha"))
+    return path if is_read and path.is_file() and not volume.GetModifiedSinceRead() else None
+
+
 def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
     """Compute features of the part of a volume inside a region; None without a scalar image.
 

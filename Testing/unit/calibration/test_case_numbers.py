@@ -203,12 +203,17 @@ class TestFigures:
         assert (found.calibration_cases, found.dice_cases) == (27, 27)
         assert found.to_json()["expected_interval_mm3"] == list(found.expected_interval_mm3)
 
-    def test_what_does_not_beat_the_mean_is_not_told_and_raises_no_flag(self, toy: Bundle) -> None:
+    def test_what_does_not_beat_the_mean_is_not_told_but_flags_what_is_below_all_calibration_cases(
+        self, toy: Bundle
+    ) -> None:
         line = a_line(difference_high=0.001, lowest=1.0)
         numbers = CaseLevelCalibration({}, {7: line})
         found = self.figures(numbers)
         assert (found.predicted_dice, found.predicted_dice_informative) == (None, False)
-        assert structure_deviations([found, found], toy, numbers) == []
+        (flag,) = structure_deviations([found, found], toy, numbers)
+        assert (flag.structure, flag.severity, str(found.dice_estimate)[:4] in flag.message) == (7, "warning", False)
+        usual = CaseLevelCalibration({}, {7: a_line(difference_high=0.001, lowest=0.0)})
+        assert structure_deviations([found, found], toy, usual) == []
 
     def test_a_low_predicted_dice_raises_a_flag_where_it_is_informative(self, toy: Bundle) -> None:
         numbers = CaseLevelCalibration({}, {7: a_line(lowest=1.0)})

@@ -38,7 +38,7 @@ def row_of(lines: list[str]) -> str:
 
 def test_expected_volume_comes_with_its_interval_and_the_cases_behind_it() -> None:
     lines = lines_of(LIVER)
-    assert lines[0] == "case: no sign of trouble"
+    assert lines[0] == "case: not flagged"
     for cell in ("1234", "1240 (1100 to 1400)", "27 calibration cases", "0.91", "80 (6 %)"):
         assert cell in row_of(lines)
 

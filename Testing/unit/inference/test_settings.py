@@ -16,7 +16,7 @@ import pytest
 
 from SegWithUCore import api
 from SegWithUCore.cli.__main__ import parser
-from SegWithUCore.cli.arguments import settings_of
+from SegWithUCore.cli.arguments import setting_words, settings_of
 from SegWithUCore.cohort import jobs as cohort_jobs
 from SegWithUCore.cohort import one_case
 from SegWithUCore.cohort.workers import Setup
@@ -65,6 +65,11 @@ def of_command_line(_monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     return settings_of(options)
 
 
+def of_many_in_panel(_monkeypatch: pytest.MonkeyPatch) -> RunSettings:
+    assert setting_words(DEFAULTS) == []
+    return settings_of(parser().parse_args(["segment", "a.nii.gz", *setting_words(CHANGED)]))
+
+
 def of_python(monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     monkeypatch.setattr(api, "compute_case", stop)
     model: Any = SimpleNamespace(bundle=resolve_model("hippocampus"))
@@ -107,7 +112,7 @@ def of_panel(monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     return replace(found, **{name: getattr(CHANGED, name) for name in NOT_IN_THE_PANEL})
 
 
-@pytest.mark.parametrize("front_end", [of_command_line, of_python, of_worker, of_cohort, of_panel])
+@pytest.mark.parametrize("front_end", [of_command_line, of_many_in_panel, of_python, of_worker, of_cohort, of_panel])
 def test_a_front_end_hands_on_what_was_chosen(
     front_end: Callable[[pytest.MonkeyPatch], RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

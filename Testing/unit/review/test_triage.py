@@ -71,7 +71,7 @@ def test_empty_structures_and_poor_models_are_flagged_whatever_is_switched_off()
         (Rule.MODEL, None, "poor"), (Rule.EMPTY, "atrium", "lacks"), (Rule.OOD, None, "noisy"),
     ]  # fmt: skip
     assert status(warned) == Status(Level.DO_NOT_USE, "poor")
-    for number, level in ((0, Level.NO_SIGN), (1, Level.DO_NOT_USE), (2, Level.DO_NOT_USE), (3, Level.LOOK)):
+    for number, level in ((0, Level.NOT_FLAGGED), (1, Level.DO_NOT_USE), (2, Level.DO_NOT_USE), (3, Level.LOOK)):
         assert status({**case(), "ood": {"warnings": warnings[number : number + 1]}}).level is level
     refused = {**warnings[3], "severity": "refused", "message": "another organ"}
     assert status({**case(), "ood": {"warnings": [warnings[3], refused]}}) == Status(Level.DO_NOT_USE, "another organ")
@@ -102,13 +102,13 @@ def test_no_sign_of_trouble_says_how_often_that_misses_a_bad_case() -> None:
     measured = case()
     measured["model"]["flags"] = {"bad_cases": 10, "bad_dice": 0.835, "rules": {"soft_dice": rule}}
     found = status(measured)
-    assert found.level is Level.NO_SIGN
+    assert found.level is Level.NOT_FLAGGED
     assert all(text in found.reason for text in ("Of 10 ", "below 0.83)", " 1 had", "17 to 32 %"))
     made_elsewhere = {"severity": "note", "message": "disagreement", "kind": JUDGED_KIND, "structure": None}
     assert "not measured" in status({**measured, "ood": {"warnings": [made_elsewhere]}}).reason
     for rules in ({}, {"soft_dice": {**rule, "useful": False}}, {"soft_dice": {"limit": 0.9, "useful": True}}):
         measured["model"]["flags"]["rules"] = rules
-        assert status(measured).level is Level.NO_SIGN and "not measured" in status(measured).reason
+        assert status(measured).level is Level.NOT_FLAGGED and "not measured" in status(measured).reason
 
 
 def test_no_order_puts_a_case_above_one_of_a_worse_status() -> None:
@@ -162,7 +162,7 @@ def test_a_case_is_about_the_structures_asked_for() -> None:
     assert flag.structure == "atrium", "the limit of the whole case is about all structures"
     found = {"wrong_share": pytest.approx(0.1), "wrong_mm3": 10.0, "predicted_dice": 0.82, "mean_dice": 0.82}
     assert metrics_of_case(asked) == found, "whose the missed tissue is nobody knows"
-    assert (status(both).level, status(asked).level) == (Level.DO_NOT_USE, Level.NO_SIGN)
+    assert (status(both).level, status(asked).level) == (Level.DO_NOT_USE, Level.NOT_FLAGGED)
     asked["model"] = {"flags": {"bad_cases": 10, "bad_dice": 0.8, "rules": {"soft_dice": {
         "limit": 0.1, "useful": True, "missed": 1, "bound": 0.2}}}}  # fmt: skip
     assert "10 bad" not in status(asked).reason and "10 bad" in status({**case(), "model": asked["model"]}).reason

@@ -74,6 +74,8 @@ class Bench:
         self.load_error: Exception | None = None
         self.ready: Callable[[InstallResult], None] | None = None
         self.lost = 0
+        self.kept: list[tuple[Any, FakeFolder]] = []
+        self.keeps = False
         self.controller = RunController(self.worker, self._tools())
         self.controller.on_status, self.controller.on_loaded = self._status, self._shown
 
@@ -86,7 +88,12 @@ class Bench:
             unchanged=lambda exported: self.unchanged,
             load=self._load,
             engine_lost=lambda: setattr(self, "lost", self.lost + 1),
+            keep=self._keep,
         )
+
+    def _keep(self, nodes: Any, folder: FakeFolder) -> bool:
+        self.kept.append((nodes, folder))
+        return self.keeps
 
     def _status(self, status: RunStatus) -> None:
         self.statuses.append(status)
@@ -155,6 +162,7 @@ def test_run_from_click_to_nodes(bench: Bench) -> None:
         ["nodes of /private/case"],
     )
     assert bench.folder.removed == 1
+    assert bench.kept == [(bench.loaded[0], bench.folder)]
     assert bench.controller.nodes == bench.loaded[0]
     assert not bench.controller.is_busy
 
@@ -273,6 +281,17 @@ def test_damaged_result_ends_the_run(bench: Bench) -> None:
     bench.start()
     bench.worker.say(event="result", case="/c", warnings=[])
     assert (bench.status.outcome, bench.loaded, bench.folder.removed) == (Outcome.FAILED, [], 1)
+
+
+def test_a_folder_that_is_kept_is_not_removed_by_the_run_and_a_bad_result_is_not_kept(bench: Bench) -> None:
+    bench.keeps = True
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert (bench.status.outcome, len(bench.kept), bench.folder.removed) == (Outcome.DONE, 1, 0)
+    bench.unchanged = False
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[])
+    assert (bench.status.outcome, len(bench.kept), bench.folder.removed) == (Outcome.OUTDATED, 1, 1)
 
 
 def test_folder_that_cannot_be_removed_is_told(bench: Bench) -> None:

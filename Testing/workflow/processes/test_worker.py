@@ -107,6 +107,12 @@ def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Pat
     assert answer["engine"] == facts[0]["engine"] == facts[1]["engine"]
     assert [s["voxels"] for s in facts[0]["structures"]] == [s["voxels"] for s in facts[1]["structures"]]
     assert answer["structures"] == facts[0]["structures"]
+    call = {"request": "save", "case": str(ours), "files": [""], "reviews": ""}
+    saved = warm.ask({**call, "id": 3, "target": str(tmp_path / "saved" / "Kopf 頭部")})
+    assert (saved["event"], saved["id"]) == ("saved", 3), saved
+    assert main(["check", saved["case"]]) == 0
+    refused = warm.ask({**call, "id": 4, "target": saved["case"]})
+    assert (refused["event"], refused["kind"], refused["id"]) == ("error", "output", 4)
 
 
 @pytest.mark.parametrize(

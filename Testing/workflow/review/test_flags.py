@@ -14,11 +14,10 @@ from SegWithUCore.calibration.flag_limits import FlagCase, controlled_limit, fit
 from SegWithUCore.case.case_file import asked_structures, read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.models.bundle import read_bundle, write_bundle_json
+from SegWithUCore.regions.region import Kind
 from SegWithUCore.review.flags import Flag, FlagRules, Rule
-from SegWithUCore.review.log_format import StructureJudged, Verdict, VerdictGiven
-from SegWithUCore.review.reviewed_case import flags_of_case
+from SegWithUCore.review.log_format import PlaceAdded, StructureJudged, Verdict, VerdictGiven
 from SegWithUCore.review.worklist import read_for_worklist
-from SegWithUCore.util.errors import InputError
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def case(segmented_cases: Path, tmp_path: Path) -> Path:
 
 def raised(case: Path, **limits: Any) -> list[Flag]:
     limited(case, **limits)
-    return flags_of_case(case)
+    return list(read_for_worklist(case).flags)
 
 
 def with_figures(case: Path, **figures: Any) -> None:
@@ -37,7 +36,7 @@ def with_figures(case: Path, **figures: Any) -> None:
 
 
 def test_without_limits_a_usual_case_has_no_flag(case: Path) -> None:
-    assert flags_of_case(case) == []
+    assert read_for_worklist(case).flags == () and not read_for_worklist(case).is_flagged
 
 
 def test_the_share_is_that_of_the_structure_s_volume(case: Path) -> None:
@@ -92,16 +91,33 @@ def test_what_a_reviewer_rejected_or_wants_read_again_is_flagged(case: Path) -> 
     assert read_for_worklist(case).worst_structure is None, "nothing is left that may be wrong"
 
 
+@pytest.mark.parametrize("verdict", [Verdict.REJECTED, Verdict.SECOND_READER])
+def test_places_and_structures_without_a_region_of_the_list_are_flagged_too(case: Path, verdict: Verdict) -> None:
+    asked, regions = asked_structures(read_case(case)), read_regions(case)
+    place = max(region.id for region in regions) + 1
+    review(case, "Ana", PlaceAdded(place, asked[0], (0.0, 0.0, 0.0)), VerdictGiven(place, verdict))
+    assert [(flag.rule, flag.structure) for flag in raised(case)] == [(Rule.REVIEWER, asked[0])]
+    (case / "review.Ana.jsonl").unlink()
+    (blind,) = [region for region in regions if region.kind is Kind.BLIND][:1]
+    finished = [StructureJudged(name, Verdict.ACCEPTED) for name in asked]
+    review(case, "Ana", *finished, VerdictGiven(blind.id, verdict))
+    assert [(flag.rule, flag.structure) for flag in raised(case)] == [(Rule.REVIEWER, blind.structure)]
+    (case / "review.Ana.jsonl").unlink()
+    review(case, "Ana", StructureJudged(asked[1], verdict))
+    assert [(flag.rule, flag.structure) for flag in raised(case)] == [(Rule.REVIEWER, asked[1])]
+
+
 def test_the_model_s_fitted_rules_hold_where_the_user_gives_none(case: Path) -> None:
     rules = {"wrong_share": {"limit": 0.01, "useful": True}, "soft_dice": {"limit": None, "useful": False}}
     changed_case(case, lambda content: content["model"].update(flags={"rules": rules}))
-    assert {flag.rule for flag in flags_of_case(case)} == {Rule.WRONG_SHARE}
+    assert {flag.rule for flag in read_for_worklist(case).flags} == {Rule.WRONG_SHARE}
 
 
 def test_a_damaged_case_is_named(case: Path) -> None:
     changed_case(case, lambda content: content["structures"][1].pop("name"))
-    with pytest.raises(InputError, match="hippocampus_075"):
-        raised(case)
+    limited(case)
+    entry = read_for_worklist(case)
+    assert "hippocampus_075" in entry.trouble and entry.is_flagged
 
 
 def some_cases(scores: np.ndarray, dice: np.ndarray, weight: float = 1.0) -> list[FlagCase]:
@@ -240,5 +256,5 @@ def test_a_model_s_useful_rule_flags_the_case_that_segment_writes(
     assert outcome.code == 0, outcome.err
     flags = read_case(tmp_path / "out" / "hippocampus_319")["flags"]
     assert [flag["rule"] for flag in flags] == ["expected wrong share"] * 3
-    assert [flag.to_json() for flag in flags_of_case(tmp_path / "out" / "hippocampus_319")] == flags
+    assert [flag.to_json() for flag in read_for_worklist(tmp_path / "out" / "hippocampus_319").flags] == flags
     assert all(f"Flagged: {flag['message']}" in outcome.err for flag in flags)

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from exchanged_cases import CASES, changed_case, copied, judged
 from segwithu_command import (
     MODEL,
     SAMPLE,
@@ -23,8 +25,14 @@ from segwithu_command import (
     write,
 )
 
+from SegWithUCore.case.case_file import read_case
+from SegWithUCore.case.case_image import case_image, trusted_path, voxel_hash
 from SegWithUCore.cli.__main__ import main
+from SegWithUCore.inference.case_writer import save_case
 from SegWithUCore.models.bundle import block_sha256, file_sha256
+from SegWithUCore.review.log_format import Verdict
+from SegWithUCore.review.worklist import read_for_worklist
+from SegWithUCore.util.errors import InputError, OutputError
 
 MAPS = ["calibration.nii.gz", "error_probability.nii.gz", "ranking.nii.gz"]
 REGIONS = ["regions.csv", "regions.nii.gz", "runner_up.nii.gz"]
@@ -296,3 +304,49 @@ def test_same_input_gives_the_same_bytes_of_every_volume(segwithu: Command, tiny
         assert segwithu.segment(real_image(data_folder), "--name", run, model=tiny, output=tmp_path).code == 0
     for name in [*MAPS, "segmentation.nii.gz", "segmentation.seg.nrrd"]:
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+@pytest.fixture
+def made(segmented_cases: Path, tmp_path: Path) -> Path:
+    """A case as a run in Slicer leaves it: named "case", with its image beside it, and a review elsewhere."""
+    folder = copied(segmented_cases / CASES[0], tmp_path / "private", "case")
+    image = folder.with_name("channel_0.nrrd")
+    sitk.WriteImage(sitk.ReadImage(str(folder / "image.nii.gz")), str(image))
+    (folder / "image.nii.gz").unlink()
+    changed_case(folder, lambda case: case["input"]["channels"][0].update(file="../channel_0.nrrd", file_mac=None))
+    judged(folder, "Ana", {1: Verdict.REJECTED})
+    (tmp_path / "reviews").mkdir()
+    (folder / "review.Ana.jsonl").rename(tmp_path / "reviews" / "review.Ana.jsonl")
+    return folder
+
+
+@pytest.mark.parametrize("original", ["none", "same", "other voxels", "elsewhere"])
+def test_a_saved_case_is_whole_with_its_image_and_its_review(made: Path, tmp_path: Path, original: str) -> None:
+    file, target = tmp_path / "mine.nii.gz", tmp_path / "new" / "Head 1"
+    image = sitk.ReadImage(str(made.with_name("channel_0.nrrd")))
+    if original == "elsewhere":
+        image.SetOrigin((1, 2, 3))
+    sitk.WriteImage(image + 1 if original == "other voxels" else image, str(file))
+    save_case(made, target, [None if original == "none" else file], tmp_path / "reviews")
+    before = read_case(made)
+    shutil.rmtree(made.parent)
+    assert main(["check", str(target)]) == 0
+    case, entry = read_case(target), read_for_worklist(target)
+    assert (case["name"], case["created"], case["structures"]) == ("Head 1", before["created"], before["structures"])
+    assert (entry.name, entry.trouble, [review.reviewer for review in entry.reviews]) == ("Head 1", "", ["Ana"])
+    assert (target / "image.nii.gz").is_file() == (original != "same")
+    assert trusted_path(target, case) == (file if original == "same" else target / "image.nii.gz")
+    assert voxel_hash(case_image(target, case)) == case["input"]["channels"][0]["voxels_sha256"]
+    assert "Head 1" in (target / "structures.csv").read_text(encoding="utf-8")
+
+
+def test_a_case_that_cannot_be_saved_leaves_nothing(made: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "case"
+    target.mkdir(parents=True)
+    with pytest.raises(OutputError) as taken:
+        save_case(made, target, [None], tmp_path / "reviews")
+    assert taken.value.code == "exists-already" and not list(target.iterdir())
+    (made / "ranking.nii.gz").write_bytes(b"cut")
+    with pytest.raises(InputError, match="ranking"):
+        save_case(made, target.with_name("other"), [None], tmp_path / "reviews")
+    assert [path.name for path in target.parent.iterdir()] == ["case"]

@@ -18,6 +18,8 @@ from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.regions.region import Kind
 from SegWithUCore.review.log_format import Edited, StructureJudged, Verdict
 from SegWithUCore.review.reviews import corrected_cases_text
+from SegWithUCore.review.worklist import make_worklist, read_for_worklist
+from SegWithUCore.review.worklist_files import write_worklist
 from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.calibration import corrected
 from SegWithULab.calibration.cases import labelled_classes
@@ -48,6 +50,10 @@ def test_only_corrections_of_finished_reviews_are_references(segmented_cases: Pa
     rest_accepted(plain, "Ana", {1: Verdict.ACCEPTED})
     (found,) = added_cases(str(cases), read_bundle(MODEL), work)
     assert found.patient == read_case_file(done)["input"]["channels"][0]["voxels_sha256"]
+    write_worklist(make_worklist([done]), tmp_path)
+    (listed,) = added_cases(str(tmp_path / "worklist.json"), read_bundle(MODEL), folder("listed", tmp_path))
+    assert listed.patient == found.patient
+    assert [read_for_worklist(case).has_finished for case in (done, open_, plain)] == [True, False, False]
     hint = corrected_cases_text(plain, "hippocampus")
     assert hint.startswith("1 case ") and f"--add {cases}" in hint
     assert corrected_cases_text(plain, "liver") == ""

@@ -71,7 +71,7 @@ export class WorklistPage {
                 { class: "worklist-controls" },
                 element("label", { class: "field" }, "Your name", this.name),
                 element("label", { class: "field grow" }, "Filter", this.filter),
-                element("label", { class: "check" }, this.flagged, "With a sign of trouble"),
+                element("label", { class: "check" }, this.flagged, "Only flagged"),
                 element("label", { class: "check" }, this.waiting, "Open for you"),
             ),
             this.alerts,
@@ -133,7 +133,7 @@ export class WorklistPage {
         const words = this.filter.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
         const shown = cases
             .filter((one) => words.every((word) => one.searched.toLocaleLowerCase().includes(word)))
-            .filter((one) => (!this.flagged.checked || one.has_sign) && (!this.waiting.checked || one.is_open));
+            .filter((one) => (!this.flagged.checked || one.is_flagged) && (!this.waiting.checked || one.is_open));
         if (this.sorting) {
             sortCases(shown, this.sorting);
         }
