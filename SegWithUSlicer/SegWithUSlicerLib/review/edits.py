@@ -67,7 +67,7 @@ def take_mask(nodes: CaseNodes, path: Path) -> None:
     from SegWithUCore.case.segmentation_file import read_reviewed  # slow to import: SimpleITK
     from SegWithUCore.io.grid import VoxelGrid
 
-    volume = _volume_of(nodes)
+    volume = nodes.grid_volume
     labels, _note = read_reviewed(path, VoxelGrid.of_facts(facts_of_grid(volume)), nodes.case.raw, any_axes=True)
     whole = Volume(image_from(labels), matrix_of(volume))
     put_labels(
@@ -201,17 +201,9 @@ def structure_at(nodes: CaseNodes, ras_mm: Sequence[float]) -> str:
 
 def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
     """Return the number of voxels along k, j, i and the matrix to RAS of the input's own space."""
-    volume = _volume_of(nodes)
+    volume = nodes.grid_volume
     i, j, k = volume.GetImageData().GetDimensions()
     return (k, j, i), matrix_of(volume)
-
-
-def _volume_of(nodes: CaseNodes) -> "slicer.vtkMRMLScalarVolumeNode":
-    """Return a volume on the input's grid."""
-    for volume in [*nodes.inputs, *nodes.maps.values()]:
-        if volume.GetImageData() is not None:
-            return volume
-    raise InputError(_("The image and all maps of {run} were deleted: load the case again.").format(run=nodes.label))
 
 
 def _own_segments(
