@@ -5,10 +5,34 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..util.errors import InputError
+from .edited_figures import removed_regions
 from .log_format import Edited
 
 SCROLL, BRUSH = GESTURES = ("scroll", "brush")
 Runs = Sequence[tuple[int, int, int, int]]
+
+
+def edit_of(
+    drawn: np.ndarray,
+    now: np.ndarray,
+    error_probability: np.ndarray,
+    regions: np.ndarray,
+    voxel_mm3: float,
+    structures: Iterable[str],
+    region: int | None,
+) -> Edited:
+    """Say how a segmentation differs from the model's after an edit, all volumes of one shape.
+
+    Args:
+        drawn, now: label values of the model's segmentation, and as they are now.
+        regions: ID of the region of each voxel, or 0.
+        structures: names of those that the edit changed.
+        region: at hand; None when none was.
+    """
+    differs = now != drawn
+    inside, count = int(np.count_nonzero(regions[differs])), int(np.count_nonzero(differs))
+    removed = tuple(removed_regions(error_probability, regions, differs))
+    return Edited(region, ", ".join(structures), inside, count - inside, round(count * voxel_mm3, 3), removed)
 
 
 def runs_of(places: np.ndarray, before: np.ndarray, after: np.ndarray) -> list[tuple[int, int, int, int]]:

@@ -25,8 +25,7 @@ from ..case.segmentation_file import read_reviewed, read_segments, write_drawn_n
 from ..regions.region import ORDERS
 from ..review import log_format
 from ..review.corrections import take_as_edit
-from ..review.edited_figures import removed_regions
-from ..review.gestures import GESTURES, Runs, drawn_by, drawn_by_hand, runs_of
+from ..review.gestures import GESTURES, Runs, drawn_by, drawn_by_hand, edit_of, runs_of
 from ..review.log import LogInUseError, now_utc
 from ..review.reviewed_case import measured_volumes, reviewed_case
 from ..review.reviewer import log_path, version_path
@@ -157,8 +156,8 @@ class OpenReview:
             for event in events:
                 if event.get("event") == "drawn":
                     runs = typed(tuple[tuple[int, int, int, int], ...], event.get("runs"))
-                    before, labels = self._labels(labels), drawn_by(runs, self._labels(labels))
-                    trial.edit(self._edited(event.get("region"), str(event.get("gesture")), runs, before, labels))
+                    labels = drawn_by(runs, self._labels(labels))
+                    trial.edit(self._edited(event.get("region"), str(event.get("gesture")), runs, labels))
                 elif event.get("event") != "rest":
                     action = _checked(log_format.read_action(event), structures)
                     if isinstance(action, log_format.Undone) and action.what == "edited":
@@ -220,9 +219,7 @@ class OpenReview:
             self.arrays = measured_volumes(self.case.volumes.folder, self.case.raw)
         return self.arrays
 
-    def _edited(
-        self, region: int | None, gesture: str, runs: Runs, before: np.ndarray, after: np.ndarray
-    ) -> log_format.Edited:
+    def _edited(self, region: int | None, gesture: str, runs: Runs, after: np.ndarray) -> log_format.Edited:
         """Say how a gesture changes the segmentation.
 
         Raises:
@@ -232,13 +229,10 @@ class OpenReview:
         values = sorted({value for run in runs for value in run[2:]} - {0})
         if gesture not in GESTURES or not runs or not set(values) <= names.keys():
             raise UsageError(f"The page may not draw the labels {values} by '{gesture:.40}'.")
-        volumes = self._volumes()
-        regions, differs = volumes[REGION_LABELS_FILE], after != volumes[SEGMENTATION_FILE]
-        inside, count = int(np.count_nonzero(regions[differs])), int(np.count_nonzero(differs))
-        removed = tuple(removed_regions(volumes[ERROR_PROBABILITY_FILE], regions, differs))
-        changed_mm3 = round(count * float(np.prod(self.case.volumes.grid.spacing)), 3)
-        changed = ", ".join(names[value] for value in values)
-        edit = log_format.Edited(region, changed, inside, count - inside, changed_mm3, removed)
+        volumes, voxel_mm3 = self._volumes(), float(np.prod(self.case.volumes.grid.spacing))
+        maps = (volumes[ERROR_PROBABILITY_FILE], volumes[REGION_LABELS_FILE])
+        changed = [names[value] for value in values]
+        edit = edit_of(volumes[SEGMENTATION_FILE], after, *maps, voxel_mm3, changed, region)
         return replace(edit, gesture=gesture, runs=tuple(runs))
 
     def _keep(self, labels: np.ndarray) -> None:

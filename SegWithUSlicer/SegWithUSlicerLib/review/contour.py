@@ -1,11 +1,12 @@
 """The contour of a structure that is scrolled through the error probability, with a preview in the views."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import slicer
 
+from SegWithUCore.review.gestures import Runs, drawn_by, drawn_by_hand, runs_of
 from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import InputError
 
@@ -17,20 +18,15 @@ from ..scene.segmentation import labelmap_name, labels_image, oriented_image, pu
 from ..scene.volume_export import grid_of as facts_of_grid
 from .edits import grid_of, read_labels
 
-if TYPE_CHECKING:
-    from SegWithUCore.review.gestures import Runs
-
 _LINE_PX = 3
 
 
-def draw_runs(nodes: CaseNodes, runs: "Runs", back: bool = False) -> None:
+def draw_runs(nodes: CaseNodes, runs: Runs, back: bool = False) -> None:
     """Draw a gesture of the log into the segmentation, or take it back.
 
     Raises:
         InputError: the gesture is not of these labels.
     """
-    from SegWithUCore.review.gestures import drawn_by
-
     axes = file_axes(nodes)
     labels = np.flip(drawn_by(runs, np.ascontiguousarray(np.flip(read_labels(nodes), axes)), back), axes)
     whole, structures = Volume(image_from(labels), matrix_of(nodes.grid_volume)), nodes.case.structures
@@ -57,8 +53,7 @@ class Contour:
         self, nodes: CaseNodes, folder: Path | None, state: ReviewState, structure: str, region: int | None
     ) -> None:
 
-        from SegWithUCore.review.gestures import drawn_by_hand
-        from SegWithUCore.review.scroll import Scroll, Volumes
+        from SegWithUCore.review.scroll import Scroll, Volumes  # slow to import: SimpleITK
 
         keep_runner_up(nodes, folder)
         if nodes.runner_up is None:
@@ -120,10 +115,8 @@ class Contour:
         return self._own * voxel, (self._own + self._gained) * voxel
 
     @property
-    def runs(self) -> "Runs":
+    def runs(self) -> Runs:
         """The voxels that this position changes, as the log has them."""
-        from SegWithUCore.review.gestures import runs_of
-
         places, labels = self._scroll.at(self.position)
         return runs_of(places, self._now.ravel()[places], labels)
 

@@ -15,7 +15,8 @@ import slicer
 import vtk
 
 from SegWithUCore.case.structures_table import table_entries
-from SegWithUCore.review.edited_figures import edited_figures, removed_regions, with_figures
+from SegWithUCore.review.edited_figures import edited_figures, with_figures
+from SegWithUCore.review.gestures import edit_of
 from SegWithUCore.review.log_format import Edited
 from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import InputError
@@ -117,14 +118,11 @@ class EditWatch:
             region: ID of the current region.
         """
         names = {structure.value: structure.name for structure in self.nodes.case.structures}
-        changed = ", ".join(names[value] for value in sorted(structures) if value in names)
+        changed = (names[value] for value in sorted(structures) if value in names)
         box = self.box
         assert box is not None, "nothing can have changed"
         now, drawn, marked, q = self._volumes(box)
-        differs = now != drawn
-        inside, count = int(np.count_nonzero(marked[differs])), int(np.count_nonzero(differs))
-        changed_mm3 = round(count * abs(grid_of(self.nodes)[1].Determinant()), 3)
-        return Edited(region, changed, inside, count - inside, changed_mm3, tuple(removed_regions(q, marked, differs)))
+        return edit_of(drawn, now, q, marked, abs(grid_of(self.nodes)[1].Determinant()), changed, region)
 
     def _volumes(self, box: Box) -> tuple[np.ndarray, ...]:
         """Return labels of the last check and of the model, regions and error probability in a box.

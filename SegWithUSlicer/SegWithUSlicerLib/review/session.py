@@ -12,6 +12,7 @@ from typing import Any
 
 from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review import log_format
+from SegWithUCore.review.gestures import SCROLL
 from SegWithUCore.review.log import now_utc
 from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
 from SegWithUCore.review.state import ReviewState
@@ -255,8 +256,6 @@ class ReviewSession:
 
     def take_contour(self, contour: Contour) -> None:
         """Make a contour at its position the reviewer's edit."""
-        from SegWithUCore.review.gestures import SCROLL
-
         runs = contour.runs
         if not runs:
             return

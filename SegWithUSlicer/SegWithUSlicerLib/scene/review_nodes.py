@@ -14,7 +14,6 @@ import slicer
 import vtk
 
 from SegWithUCore.case import region_files
-from SegWithUCore.case.case_regions import RUNNER_UP_FILE
 from SegWithUCore.case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from SegWithUCore.regions.region import Region
 from SegWithUCore.util.errors import InputError
@@ -159,6 +158,7 @@ def keep_runner_up(nodes: CaseNodes, folder: Path | None) -> None:
     import SimpleITK as sitk
 
     from SegWithUCore.case.case_files import case_volume
+    from SegWithUCore.case.case_regions import RUNNER_UP_FILE
 
     if nodes.runner_up is not None or folder is None:
         return
