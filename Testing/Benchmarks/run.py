@@ -26,6 +26,7 @@ QUOTED = {
     "judge": "judge.py",
     "worklist-order": "worklist_order.py",
     "simulated-readers": "simulated_readers.py",
+    "scrolled-contours": "scrolled_contours.py",
     "acdc-folds": "acdc/patient_folds.py",
     "acdc-candidates": "acdc/acdc_candidates.py",
 }

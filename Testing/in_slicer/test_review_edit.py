@@ -307,3 +307,58 @@ def test_the_mask_goes_also_when_something_fails(
     assert not _mask_of(editor)[0]
     monkeypatch.undo()
     edit.pause()
+
+
+def test_a_contour_is_scrolled_taken_and_taken_back(reviewing: Reviewing) -> None:
+    from SegWithUSlicerLib.review.edits import read_labels
+
+    reviewing.start()
+    contours, ui, model = reviewing.panel.contour, reviewing.ui, read_labels(reviewing.nodes)
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    reviewing.press("Ctrl+Alt+W", ui.regionsTable)
+    assert contours.contour.region == reviewing.session.current.id
+    ui.keepContourButton.click()
+    ui.scrollStructureButton.click()
+    contour = contours.contour
+    assert contour.region is None and ui.contourSlider.value == contour.start
+    view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
+    red = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
+    offset = red.GetSliceOffset()
+    for _turn in range(5):
+        view.interactor().InvokeEvent("MouseWheelForwardEvent")
+    assert contour.position == ui.contourSlider.value == contour.start + 5
+    assert red.GetSliceOffset() == offset
+    before, now = contour.volume_mm3
+    assert now > before
+    assert (read_labels(reviewing.nodes) == model).all(), "the old contour, until it is taken"
+    ui.takeContourButton.click()
+    drawn = read_labels(reviewing.nodes)
+    assert (drawn != model).any()
+    (line,) = reviewing.told("edited")
+    assert line["gesture"] == "scroll" and line["runs"]
+    (kept,) = reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd")
+    assert kept.stat().st_size > 100
+    assert contours.contour is None and slicer.mrmlScene.GetNumberOfNodes() <= nodes + 1, (
+        "a log that is kept in the scene"
+    )
+    view.interactor().InvokeEvent("MouseWheelForwardEvent")
+    ui.undoButton.click()
+    assert (read_labels(reviewing.nodes) == model).all()
+    assert reviewing.state.edits == []
+
+
+def test_a_hand_drawn_voxel_is_not_scrolled(reviewing: Reviewing) -> None:
+    from SegWithUSlicerLib.review.edits import read_labels
+
+    reviewing.start()
+    _correct(reviewing, erase=True)
+    drawn, model = read_labels(reviewing.nodes), read_labels(reviewing.nodes, original=True)
+    by_hand = drawn != model
+    assert by_hand.any()
+    reviewing.ui.scrollStructureButton.click()
+    for position in range(reviewing.panel.contour.contour.positions):
+        reviewing.ui.contourSlider.value = position
+        reviewing.ui.contourSlider.value = position
+    reviewing.ui.takeContourButton.click()
+    after = read_labels(reviewing.nodes)
+    assert (after != drawn).any() and (after[by_hand] == drawn[by_hand]).all()

@@ -55,6 +55,7 @@ READ_BY = {
     "SegWithUCore/inference/placement.py": "templates of models, which have a hash",
     "SegWithULab/training/case_reading.py": "images and references of data sets",
     "SegWithULab/training/survey.py": "references of data sets",
+    "SegWithUSlicerLib/review/contour.py": "the segmentation in the scene",
     "SegWithUSlicerLib/scene/read_case.py": "files of cases in Slicer's window, which a child process compares",
 }
 """All files outside of `io` that read voxels, and whose."""

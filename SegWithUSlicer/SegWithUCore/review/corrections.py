@@ -22,8 +22,7 @@ from ..io.roi import whole_grid
 from ..io.volume import check_file
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError, OutputError
-from .edited_figures import removed_regions
-from .log_format import Edited
+from .gestures import edit_of
 from .reviewer import log_path, version_path
 from .session import ReviewedCase, Session
 
@@ -60,8 +59,7 @@ def take_as_edit(
         names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
         _, segments, unmarked = segmentation_file.read_segments(mask, grid, channel_hash(folder, case))
         before, after = sitk.GetArrayFromImage(drawn), segmentation_file.read_reviewed(mask, grid, case)[0]
-        differs = before != after
-        if not differs.any():
+        if (before == after).all():
             raise InputError(f"{mask} has the labels of {folder}: there is no edit to be taken.")
         former = before  # the reviewer's version that is replaced: what goes back to the model's changes, too
         if target.is_file():
@@ -72,7 +70,7 @@ def take_as_edit(
         values, edited = (
             sorted({*was[was != after].tolist(), *after[was != after].tolist()} - {0}) for was in (before, former)
         )
-        voxel_mm3, count = float(np.prod(grid.spacing)), int(np.count_nonzero(differs))
+        voxel_mm3 = float(np.prod(grid.spacing))
         with atomic_file(target, overwrite=overwrite) as work:
             if segments:  # with all that its program knows, such as segments of the reviewer's own
                 shutil.copyfile(mask, work)
@@ -82,12 +80,11 @@ def take_as_edit(
                 segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
             check_file(work)
             if case.get("regions") is not None:  # else there is no review
-                structures = ", ".join(names[value] for value in edited)
-                marked = sitk.GetArrayFromImage(case_volume(folder, case, REGION_LABELS_FILE))
-                inside = int(np.count_nonzero(marked[differs]))
-                error = sitk.GetArrayFromImage(case_volume(folder, case, ERROR_PROBABILITY_FILE))
-                removed = tuple(removed_regions(error, marked, differs))
-                edit = Edited(None, structures, inside, count - inside, round(count * voxel_mm3, 3), removed)
+                error, marked = (
+                    sitk.GetArrayFromImage(case_volume(folder, case, file))
+                    for file in (ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
+                )
+                edit = edit_of(before, after, error, marked, voxel_mm3, (names[value] for value in edited), None)
                 if review is not None:
                     review.edit(edit)
                 else:

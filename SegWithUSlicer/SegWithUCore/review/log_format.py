@@ -113,6 +113,9 @@ class Edited:
         voxels_inside, voxels_outside: changed voxels in regions and in none.
         changed_mm3: volume of all of them.
         removed: ids of regions whose expected wrong volume lies in changed voxels: nothing is left to look at.
+        gesture: what drew it, one of `gestures.GESTURES`; "" for an edit in a program that does not say which voxels.
+        runs: the voxels that the gesture changed, so that it can be undone: first flat index (i fastest), how many,
+            label before, label after.
     """
 
     region: int | None
@@ -121,6 +124,8 @@ class Edited:
     voxels_outside: int
     changed_mm3: float
     removed: tuple[int, ...] = ()
+    gesture: str = ""
+    runs: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)

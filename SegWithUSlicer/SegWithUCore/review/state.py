@@ -74,7 +74,7 @@ class _Step:
     """A line that can be undone, and the state before it."""
 
     line: int
-    action: log.VerdictGiven | log.RestAccepted | log.Commented | log.StructureJudged | log.PlaceAdded
+    action: log.VerdictGiven | log.RestAccepted | log.Commented | log.StructureJudged | log.PlaceAdded | log.Edited
     before: tuple[Verdict | None, str] = (None, "")
 
 
@@ -160,7 +160,7 @@ class ReviewState:
             case log.RegionViewed(region):
                 self.last_region = region
             case log.Edited(region):
-                self.edits.append(event.action)
+                self._add_edit(event.action)
                 self.last_region = self.last_region if region is None else region
             case log.Undone():
                 self._take_back(self._steps.pop())
@@ -331,11 +331,20 @@ class ReviewState:
         derived = Verdict.ACCEPTED if members and seen == len(members) else None
         return StructureVerdict(explicit or derived, explicit is not None, looked, len(members), looked - seen, unseen)
 
+    def _add_edit(self, edit: log.Edited) -> None:
+        if edit.runs:
+            self._steps.append(_Step(self.lines, edit))
+        else:  # it may have changed the voxels of any gesture before
+            self._steps = [step for step in self._steps if not isinstance(step.action, log.Edited)]
+        self.edits.append(edit)
+
     def _take_back(self, step: _Step) -> None:
         if isinstance(step.action, log.StructureJudged):
             self._structures[step.action.structure] = step.before
         elif isinstance(step.action, log.PlaceAdded):
             del self._regions[step.action.region]
+        elif isinstance(step.action, log.Edited):
+            self.edits.pop()
         elif isinstance(step.action, log.RestAccepted):
             for region in step.action.regions:
                 del self._verdicts[region]

@@ -11,26 +11,31 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from ..case.case_file import SEGMENTATION_FILE
 from ..case.case_folders import checked_file
-from ..case.segmentation_file import read_reviewed
+from ..case.case_regions import ERROR_PROBABILITY_FILE, RUNNER_UP_FILE
+from ..case.region_files import REGION_LABELS_FILE
+from ..case.segmentation_file import read_reviewed, read_segments, write_drawn_nrrd
 from ..regions.region import ORDERS
 from ..review import log_format
 from ..review.corrections import take_as_edit
+from ..review.gestures import GESTURES, Runs, drawn_by, drawn_by_hand, edit_of, runs_of
 from ..review.log import LogInUseError, now_utc
 from ..review.reviewed_case import measured_volumes, reviewed_case
 from ..review.reviewer import log_path, version_path
 from ..review.reviews import Review, corrected_cases_text
+from ..review.scroll import Scroll, Volumes
 from ..review.session import SHORTEST_LOOK_S, Session
 from ..review.verdicts import GIVEN
-from ..util.atomic_files import temporary_folder
+from ..util.atomic_files import atomic_file, temporary_folder
 from ..util.errors import InputError, OutputError, UsageError
-from ..util.strict_json import parse_json
+from ..util.strict_json import parse_json, typed
 from .case_page import PageCase, page_entries
 from .case_volumes import DisplayVolume, display_labels
 
@@ -69,6 +74,7 @@ class OpenReview:
         session: the review.
         pages: the time of the last request of each window that shows it, by session.
         edited: the reviewer's own version of the segmentation, as it was read last; None if there is none.
+        labels: (z, y, x), those of `edited`, else the model's.
         arrays: what the figures after the reviewer's work are measured on, once there is any.
     """
 
@@ -76,6 +82,7 @@ class OpenReview:
     session: Session
     pages: dict[str, float] = field(default_factory=dict)
     edited: DisplayVolume | None = None
+    labels: np.ndarray | None = None
     arrays: Mapping[str, np.ndarray] | None = None
 
     @property
@@ -125,8 +132,7 @@ class OpenReview:
         if not (session.state.seen_ids or session.state.finished or self.edited):
             return {}
         with suppress(InputError):  # a damaged version or volume: `read_edited` and `check` say so
-            self.arrays = measured_volumes(folder, case) if self.arrays is None else self.arrays
-            now, before = page_entries(reviewed_case(folder, case, review, volumes=self.arrays)), page_entries(case)
+            now, before = page_entries(reviewed_case(folder, case, review, volumes=self._volumes())), page_entries(case)
             return {str(each["name"]): each for each in now if each not in before}
         return {}
 
@@ -144,19 +150,108 @@ class OpenReview:
         """
         if not 0 < len(events) <= MOST_EVENTS:
             raise UsageError(f"The request has {len(events)} events: send 1 to {MOST_EVENTS}.")
-        trial, known = self.session.trial(), len(self.session.log.lines)
+        trial, known, labels = self.session.trial(), len(self.session.log.lines), self.labels
         structures = {entry.name for entry in self.case.volumes.description.structures}
         try:
             for event in events:
-                if event.get("event") != "rest":
-                    trial.append(_checked(log_format.read_action(event), structures))
+                if event.get("event") == "drawn":
+                    runs = typed(tuple[tuple[int, int, int, int], ...], event.get("runs"))
+                    labels = drawn_by(runs, self._labels(labels))
+                    trial.edit(self._edited(event.get("region"), str(event.get("gesture")), runs, labels))
+                elif event.get("event") != "rest":
+                    action = _checked(log_format.read_action(event), structures)
+                    if isinstance(action, log_format.Undone) and action.what == "edited":
+                        undone = trial.state.edits[-1].runs if trial.state.edits else ()
+                        labels = drawn_by(undone, self._labels(labels), back=True)
+                    trial.append(action)
                 elif trial.accept_rest() is None:
                     raise UsageError("No region of the asked structures is open.")
         except (InputError, ValueError) as error:
             raise UsageError(f"An event does not fit this review: {error}") from error
+        if labels is not None and labels is not self.labels:
+            self._keep(labels)
         for action in trial.actions[known:]:
             self.session.append(action)
         return self.answer(known)
+
+    def positions(self, structure: str, region: int | None) -> dict[str, Any]:
+        """Describe how the contour of a structure, or of one of its regions, can be scrolled.
+
+        Returns:
+            `start`, the position of the contour as it is now, and `positions`, from the smallest to the largest
+            structure: each with `voxels`, how many the structure wins, and `runs`, as in `Edited`.
+
+        Raises:
+            UsageError: the case has no such structure or region.
+        """
+        values = {entry.name: entry.value for entry in self.case.volumes.description.structures}
+        if structure not in values or (region is not None and region not in {one.id for one in self.case.regions}):
+            raise UsageError(f"The case has no structure '{structure:.80}' with region {region}.")
+        now, volumes, state = self._labels(self.labels), self._volumes(), self.session.state
+        drawn, value = volumes[SEGMENTATION_FILE], values[structure]
+        i, j, k = self.case.volumes.grid.spacing
+        contour = Scroll(
+            Volumes(
+                now=now,
+                drawn=drawn,
+                runner_up=volumes.get(RUNNER_UP_FILE, drawn),
+                error=volumes[ERROR_PROBABILITY_FILE],
+                fixed=drawn_by_hand(state.edits, now, drawn),
+                finished=[values[name] for name in state.finished],
+                spacing_mm=(k, j, i),
+            ),
+            value,
+            None if region is None else volumes[REGION_LABELS_FILE] == region,
+        )
+        found = []
+        for position in range(len(contour.counts)):
+            places, labels = contour.at(position)
+            before = now.ravel()[places]
+            gained = int(np.count_nonzero(labels == value)) - int(np.count_nonzero(before == value))
+            found.append({"voxels": gained, "runs": runs_of(places, before, labels)})
+        return {"start": contour.start, "positions": found}
+
+    def _labels(self, labels: np.ndarray | None) -> np.ndarray:
+        return self._volumes()[SEGMENTATION_FILE] if labels is None else labels
+
+    def _volumes(self) -> Mapping[str, np.ndarray]:
+        if self.arrays is None:
+            self.arrays = measured_volumes(self.case.volumes.folder, self.case.raw)
+        return self.arrays
+
+    def _edited(self, region: int | None, gesture: str, runs: Runs, after: np.ndarray) -> log_format.Edited:
+        """Say how a gesture changes the segmentation.
+
+        Raises:
+            UsageError: it is none of ours, or draws what is no structure.
+        """
+        names = {entry.value: entry.name for entry in self.case.volumes.description.structures}
+        values = sorted({value for run in runs for value in run[2:]} - {0})
+        if gesture not in GESTURES or not runs or not set(values) <= names.keys():
+            raise UsageError(f"The page may not draw the labels {values} by '{gesture:.40}'.")
+        volumes, voxel_mm3 = self._volumes(), float(np.prod(self.case.volumes.grid.spacing))
+        maps = (volumes[ERROR_PROBABILITY_FILE], volumes[REGION_LABELS_FILE])
+        changed = [names[value] for value in values]
+        edit = edit_of(volumes[SEGMENTATION_FILE], after, *maps, voxel_mm3, changed, region)
+        return replace(edit, gesture=gesture, runs=tuple(runs))
+
+    def _keep(self, labels: np.ndarray) -> None:
+        """Write the reviewer's version of the segmentation.
+
+        Raises:
+            UsageError: the one before has segments of the reviewer's own, which would be lost.
+            OutputError: it cannot be written.
+        """
+        path, volumes = version_path(self.case.volumes.folder, self.session.log.path.name), self.case.volumes
+        if os.path.lexists(path):
+            checked_file(volumes.folder, path.name)
+            known = {entry.name for entry in volumes.description.structures}
+            own = [one.name for one in read_segments(path, volumes.first)[1] if one.name not in known]
+            if own:
+                raise UsageError(f"Your version has the segment '{own[0]:.80}' of your own: go on in 3D Slicer.")
+        with atomic_file(path) as work:
+            write_drawn_nrrd(work, volumes.grid.image(labels), self.case.raw)
+        self.labels, self.edited = labels, display_labels(labels, str(path))
 
     def events_after(self, known: int) -> Lines:
         """List the events after the first `known` lines, without openings and endings."""
@@ -167,12 +262,12 @@ class OpenReview:
         """Read the reviewer's own version of the segmentation, made in Slicer; return notes on it."""
         folder = self.case.volumes.folder
         path = version_path(folder, self.session.log.path.name)
-        self.edited, note = None, ""
+        self.edited, self.labels, note = None, None, ""
         if os.path.lexists(path):
             try:
                 checked_file(folder, path.name)
                 labels, note = read_reviewed(path, self.case.volumes.first, self.case.raw)
-                self.edited = display_labels(labels, str(path))
+                self.edited, self.labels = display_labels(labels, str(path)), labels
             except InputError as error:
                 note = f"Your edited segmentation cannot be shown: {error}"
         return [note] if note else []
@@ -264,6 +359,16 @@ class OpenReviews:
                 return review.answer(known)
             error = "Another window changed this review: check the region, and give the verdict again."
             raise RefusalError(409, {"kind": "stale", "error": error, **review.to_json()})
+
+    def positions(self, id_: str, session: str, structure: str, region: int | None) -> dict[str, Any]:
+        """Return the positions of a contour, as `OpenReview.positions`.
+
+        Raises:
+            UsageError: the case has no such contour.
+            RefusalError: the session is over.
+        """
+        with self._lock:
+            return self.review(id_, session).positions(structure, region)
 
     def take_mask(self, id_: str, session: str, mask: bytes, name: str, ending: str) -> dict[str, Any]:
         """Keep a segmentation as the reviewer's version, which replaces the one before; the page then opens it again.
@@ -375,7 +480,8 @@ def parsed_lines(lines: Sequence[bytes]) -> list[dict[str, Any]]:
 def begins_with(lines: Lines, events: Lines) -> bool:
     """Whether lines of a log, which the page has not seen, begin with events that it sent: the answer was lost."""
     return len(events) <= len(lines) and all(
-        line["event"] == event.get("event") == "rest" or all(line.get(key) == value for key, value in event.items())
+        line["event"] == event.get("event") == "rest"
+        or all(line.get(key) == value for key, value in event.items() if (key, value) != ("event", "drawn"))
         for line, event in zip(lines, events, strict=False)
     )
 

@@ -45,6 +45,7 @@ class Routes:
             re.compile(f"{case}/open"): self._open,
             re.compile(f"{case}/alive"): lambda body, id_: reviews.alive(id_, _text(body, "session")),
             re.compile(f"{case}/events"): self._events,
+            re.compile(f"{case}/scroll"): self._scroll,
             re.compile(f"{case}/mask"): self._mask,
             re.compile(f"{case}/close"): self._close,
         }
@@ -96,6 +97,12 @@ class Routes:
         events = _events_of(body.get("events"))
         session, last = (_text(body, name) for name in ("session", "last"))
         return self.reviews.add(id_, session, last, events)
+
+    def _scroll(self, body: Body, id_: str) -> dict[str, Any]:
+        region = body.get("region")
+        if not (region is None or isinstance(region, int)):
+            raise UsageError("The field 'region' must be a number.")
+        return self.reviews.positions(id_, _text(body, "session"), _text(body, "structure"), region)
 
     def _mask(self, body: Body, id_: str) -> dict[str, Any]:
         name = _text(body, "name")

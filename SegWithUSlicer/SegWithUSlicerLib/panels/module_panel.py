@@ -59,6 +59,7 @@ class ModulePanel:
         self.review = ReviewPanel(ui)
         self.structures.on_ticked, self.structures.on_structure = self.review.ask, self.review.go_to_structure
         self.review.on_question, self.review.on_figures = self.structures.tick, self.structures.show_figures
+        self.review.files_of = self.session.files_of
         self.cases = CasesPanel(ui, self)
         self.models = ModelsPanel(ui, self.models_changed)
         self._row_changed, self.review.on_review_changed = self.review.on_review_changed, self._review_changed

@@ -16,6 +16,7 @@ from SegWithUCore.util.errors import InputError, SegWithUError
 
 from ..guarded import attempt, guarded
 from ..i18n import _
+from ..review.contour import Contour
 from ..review.opening import earlier_state, obstacle
 from ..review.session import ReviewSession
 from ..review.verdict_texts import verdict_text
@@ -25,6 +26,7 @@ from ..scene.case_nodes import CaseNodes
 from ..scene.observers import nodes_of
 from ..scene.readout import volume_text
 from ..scene.slice_views import crosshair, show_structure
+from .contour_panel import ContourPanel
 from .edit_panel import EditPanel
 from .review_widgets import ORDERS, ReviewKeys, ReviewTable, actions_of, add_verdict_buttons, found_by, keys_text
 from .widgets import GuiConnections, connect_clicks
@@ -76,6 +78,9 @@ class ReviewPanel:
         self._gui = GuiConnections()
         self.table = ReviewTable(ui.regionsTable, self.go_to, self._relist)
         self.edit = EditPanel(ui)
+        self.contour = ContourPanel(ui, self._begin_contour, self._take_contour)
+        self.files_of: Callable[[CaseNodes], Path | None] = lambda nodes: nodes.case_folder
+        """Gives the folder of a case's files, where it is known."""
         self.keys = ReviewKeys(actions_of(self))
         self._edits_later = Debounce(QUIET_MS, self._check_for_edits)
         self._save_later = Debounce(SAVE_MS, self._save)
@@ -191,6 +196,7 @@ class ReviewPanel:
         if session is None:
             return
         self.keep_comment()
+        self.contour.end()
         self.session = None
         self._stop_watching()
         slicer.app.disconnect("aboutToQuit()", self.end)
@@ -237,6 +243,7 @@ class ReviewPanel:
         if session is None:
             return False
         self.keep_comment()
+        self.contour.end()
         self.ui.regionFilterEdit.text = ""
         region_id = session.next_undecided(name)
         if region_id is not None:
@@ -258,6 +265,7 @@ class ReviewPanel:
         if session is None:
             return
         self.keep_comment()
+        self.contour.end()
         if region_id not in session.ids:
             self.ui.regionFilterEdit.text = ""
         if region_id not in session.ids:
@@ -363,6 +371,23 @@ class ReviewPanel:
         self._draw_setup()
         self._changed()
 
+    def _begin_contour(self, is_whole: bool) -> Contour | None:
+        session = self.session
+        if session is None or not session.structure:
+            return None
+        try:
+            with waiting_cursor():
+                return session.contour(self.files_of(session.nodes), is_whole)
+        except InputError as error:
+            self.message = str(error)
+            self._draw_setup()
+            return None
+
+    def _take_contour(self, contour: Contour) -> None:
+        if self.session is not None:
+            self.session.take_contour(contour)
+            self._changed()
+
     def accept_rest(self) -> None:
         """Accept all regions without a verdict unseen, if the reviewer confirms it."""
         session = self.session
@@ -386,6 +411,7 @@ class ReviewPanel:
         if session is None:
             return
         self.keep_comment()
+        self.contour.end()
         fact = session.undo()
         self._relist(always=True)
         if session.current is not None:
@@ -476,6 +502,7 @@ class ReviewPanel:
             self.edit.resume()
         else:
             self.keys.remove()
+            self.contour.end()
             self.edit.pause()
         self.session.set_visible(is_visible)
 

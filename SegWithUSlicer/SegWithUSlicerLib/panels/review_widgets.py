@@ -160,7 +160,7 @@ def _added(ui: Any, name: str, text: str, tip: str, act: Callable[[], None]) -> 
     return button
 
 
-NEXT, PREVIOUS, FINISH, ADD_PLACE = "N", "Shift+N", "Ctrl+Alt+F", "Ctrl+Alt+A"
+NEXT, PREVIOUS, FINISH, ADD_PLACE, SCROLL = "N", "Shift+N", "Ctrl+Alt+F", "Ctrl+Alt+A", "Ctrl+Alt+W"
 UNDO, EDIT, COMMENT, NEXT_CASE = "Ctrl+Alt+Z", "Ctrl+Alt+E", "Ctrl+Alt+C", "Ctrl+Alt+N"
 """Free in Slicer and in Segment Editor (slicer.md 10.11). Where Ctrl+Alt types letters (AltGr), typing comes first."""
 
@@ -169,14 +169,15 @@ def keys_text() -> str:
     """Return the line about the keys."""
     return _(
         "Keys: {next} next undecided, {previous} previous; {verdicts}; {finish} finish the structure; "
-        "{place} add a place, {undo} undo, {edit} edit, {comment} comment; {case} next open case. "
-        "They rest while you type."
+        "{place} add a place, {scroll} scroll the contour, {undo} undo, {edit} edit, {comment} comment; "
+        "{case} next open case. They rest while you type."
     ).format(
         next=key_text(NEXT),
         previous=key_text(PREVIOUS),
         verdicts=numbered_text(key_text(GIVEN[0].key)),
         finish=key_text(FINISH),
         place=key_text(ADD_PLACE),
+        scroll=key_text(SCROLL),
         undo=key_text(UNDO),
         edit=key_text(EDIT),
         comment=key_text(COMMENT),
@@ -197,6 +198,7 @@ def actions_of(panel: Any) -> dict[str, Callable[[], None]]:
         **{verdict.key: partial(panel.judge, verdict) for verdict in GIVEN},
         FINISH: panel.finish,
         ADD_PLACE: panel.add_place,
+        SCROLL: lambda: panel.contour.begin(False),
         UNDO: panel.undo,
         EDIT: panel.edit.toggle,
         COMMENT: panel.write_comment,

@@ -15,7 +15,8 @@ import slicer
 import vtk
 
 from SegWithUCore.case.structures_table import table_entries
-from SegWithUCore.review.edited_figures import edited_figures, removed_regions, with_figures
+from SegWithUCore.review.edited_figures import edited_figures, with_figures
+from SegWithUCore.review.gestures import edit_of
 from SegWithUCore.review.log_format import Edited
 from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import InputError
@@ -67,7 +68,7 @@ def take_mask(nodes: CaseNodes, path: Path) -> None:
     from SegWithUCore.case.segmentation_file import read_reviewed  # slow to import: SimpleITK
     from SegWithUCore.io.grid import VoxelGrid
 
-    volume = _volume_of(nodes)
+    volume = nodes.grid_volume
     labels, _note = read_reviewed(path, VoxelGrid.of_facts(facts_of_grid(volume)), nodes.case.raw, any_axes=True)
     whole = Volume(image_from(labels), matrix_of(volume))
     put_labels(
@@ -117,14 +118,11 @@ class EditWatch:
             region: ID of the current region.
         """
         names = {structure.value: structure.name for structure in self.nodes.case.structures}
-        changed = ", ".join(names[value] for value in sorted(structures) if value in names)
+        changed = (names[value] for value in sorted(structures) if value in names)
         box = self.box
         assert box is not None, "nothing can have changed"
         now, drawn, marked, q = self._volumes(box)
-        differs = now != drawn
-        inside, count = int(np.count_nonzero(marked[differs])), int(np.count_nonzero(differs))
-        changed_mm3 = round(count * abs(grid_of(self.nodes)[1].Determinant()), 3)
-        return Edited(region, changed, inside, count - inside, changed_mm3, tuple(removed_regions(q, marked, differs)))
+        return edit_of(drawn, now, q, marked, abs(grid_of(self.nodes)[1].Determinant()), changed, region)
 
     def _volumes(self, box: Box) -> tuple[np.ndarray, ...]:
         """Return labels of the last check and of the model, regions and error probability in a box.
@@ -201,17 +199,9 @@ def structure_at(nodes: CaseNodes, ras_mm: Sequence[float]) -> str:
 
 def grid_of(nodes: CaseNodes) -> tuple[tuple[int, int, int], vtk.vtkMatrix4x4]:
     """Return the number of voxels along k, j, i and the matrix to RAS of the input's own space."""
-    volume = _volume_of(nodes)
+    volume = nodes.grid_volume
     i, j, k = volume.GetImageData().GetDimensions()
     return (k, j, i), matrix_of(volume)
-
-
-def _volume_of(nodes: CaseNodes) -> "slicer.vtkMRMLScalarVolumeNode":
-    """Return a volume on the input's grid."""
-    for volume in [*nodes.inputs, *nodes.maps.values()]:
-        if volume.GetImageData() is not None:
-            return volume
-    raise InputError(_("The image and all maps of {run} were deleted: load the case again.").format(run=nodes.label))
 
 
 def _own_segments(

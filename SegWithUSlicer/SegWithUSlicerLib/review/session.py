@@ -12,6 +12,7 @@ from typing import Any
 
 from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review import log_format
+from SegWithUCore.review.gestures import SCROLL
 from SegWithUCore.review.log import now_utc
 from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
 from SegWithUCore.review.state import ReviewState
@@ -22,6 +23,7 @@ from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
+from .contour import Contour, draw_runs
 from .edits import EditWatch, structure_at, take_mask
 from .opening import open_review
 from .store import has_unkept_edits, save_reviewed
@@ -191,7 +193,14 @@ class ReviewSession:
         Returns:
             The event that undoes it; None if there is nothing to undo.
         """
+        self.check_for_edits()  # what was drawn by hand since a gesture comes after it
+        due = self.state.next_undo()
+        if due is not None and due.what == log_format.NAMES[log_format.Edited]:
+            draw_runs(self.nodes, self.state.edits[-1].runs, back=True)
+            self._watch.check()
+            self._is_unsaved = True
         undone = self.core.undo()
+        self._save_edits()
         if self.current is not None and self.current.id >= self.state.next_place():
             self.current = None  # an added place, which is gone
         return undone
@@ -231,6 +240,31 @@ class ReviewSession:
             region = self.current.id if self.current is not None else None
             self.reopened.update(self.core.edit(self._watch.edited(changed, region)))
         return bool(changed)
+
+    def contour(self, folder: Path | None, is_whole: bool) -> Contour:
+        """Return the contour of the structure at hand, or of the current region, to be scrolled.
+
+        Args:
+            folder: of the case's files.
+
+        Raises:
+            InputError: as `Contour`.
+        """
+        self.check_for_edits()
+        region = None if is_whole or self.current is None or self.current.kind is Kind.ADDED else self.current.id
+        return Contour(self.nodes, folder, self.state, self.structure, region)
+
+    def take_contour(self, contour: Contour) -> None:
+        """Make a contour at its position the reviewer's edit."""
+        runs = contour.runs
+        if not runs:
+            return
+        draw_runs(self.nodes, runs)
+        changed = self._watch.check()
+        edit = replace(self._watch.edited(changed, contour.region), gesture=SCROLL, runs=tuple(runs))
+        self.reopened.update(self.core.edit(edit))
+        self._is_unsaved = True
+        self._save_edits()
 
     def take_mask(self, path: Path) -> bool:
         """Take the mask of another program as the reviewer's edit; False if it is what is drawn already.

@@ -13,7 +13,7 @@ from ..guarded import guarded, last_problem
 from ..scene.case_nodes import CaseNodes
 from ..scene.load_case import load_case
 from ..scene.volume_export import export_mask, export_volume, is_unchanged
-from .controller import RunController, RunRequest, RunTools
+from .controller import CASE_FOLDER, RunController, RunRequest, RunTools
 from .install import Installer, InstallOutcome, InstallResult, slicer_tools
 from .private_folder import PrivateFolder
 from .worker import WorkerProcess
@@ -124,6 +124,11 @@ class Session:
         self.made[nodes.hub.GetID()] = folder
         self.sweep()
         return True
+
+    def files_of(self, nodes: CaseNodes) -> Path | None:
+        """Return the folder of the files of a result; None where only a saved scene is left."""
+        made = self.made.get(nodes.hub.GetID())
+        return nodes.case_folder or (None if made is None else made.path / CASE_FOLDER)
 
     def sweep(self) -> None:
         """Remove the files of results that are in the scene no more, or were saved: the last owner removes them."""

@@ -18,8 +18,10 @@ import slicer
 import vtk
 
 from SegWithUCore.case.case_file import MAP_NAMES, CaseDescription, parse_description
+from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import parse_json
 
+from ..i18n import _
 from .observers import nodes_of
 from .segmentation import was_touched
 
@@ -31,6 +33,7 @@ _HIDDEN_ATTRIBUTE = "SegWithU.Hidden"
 INPUT, SEGMENTATION, MAP, BOX = "segwithu.input", "segwithu.segmentation", "segwithu.map.", "segwithu.box"
 REGIONS, REGIONS_TEXT, ORIGINAL = "segwithu.regions", "segwithu.regions_text", "segwithu.original"
 MASK = "segwithu.mask"
+RUNNER_UP = "segwithu.runner_up"
 """The roles of a run's nodes."""
 _CASE, _MODEL, _LABEL, _FOLDER = "case_json", "model", "label", "case_folder"
 
@@ -50,6 +53,7 @@ class CaseNodes:
         regions_text: the regions' table as text; read it through `review_nodes.regions_of`.
         original: the model's own segmentation, next to the one that is edited.
         mask: the segmentation that was judged.
+        runner_up: the label volume of the second most probable labels, once a review has begun.
     """
 
     hub: "slicer.vtkMRMLScriptedModuleNode"
@@ -59,6 +63,7 @@ class CaseNodes:
     regions_text = _part(REGIONS_TEXT)
     original = _part(ORIGINAL)
     mask = _part(MASK)
+    runner_up = _part(RUNNER_UP)
 
     @property
     def case(self) -> CaseDescription:
@@ -87,6 +92,18 @@ class CaseNodes:
         return self.all_in(INPUT)
 
     @property
+    def grid_volume(self) -> "slicer.vtkMRMLScalarVolumeNode":
+        """A volume on the input's grid.
+
+        Raises:
+            InputError: image and maps were deleted.
+        """
+        for volume in [*self.inputs, *self.maps.values()]:
+            if volume.GetImageData() is not None:
+                return volume
+        raise InputError(_("The image and all maps of {run} were deleted: load the case again.").format(run=self.label))
+
+    @property
     def maps(self) -> dict[str, "slicer.vtkMRMLScalarVolumeNode"]:
         """The maps by name, in the order of `MAP_NAMES`."""
         nodes = {name: self.hub.GetNodeReference(MAP + name) for name in MAP_NAMES}
@@ -111,7 +128,8 @@ class CaseNodes:
     @property
     def spatial(self) -> list["slicer.vtkMRMLDisplayableNode"]:
         """All nodes of the run that must lie under the input's transform: results and the hidden ones of a review."""
-        return [*self.results, *(node for node in (self.regions, self.original) if node is not None)]
+        hidden = (self.regions, self.original, self.runner_up)
+        return [*self.results, *(node for node in hidden if node is not None)]
 
     @property
     def reference(self) -> "slicer.vtkMRMLTransformableNode | None":

@@ -4,6 +4,7 @@ The boxes that a model placed in a whole head, as locked regions of interest in 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import slicer
 import vtk
 
 from SegWithUCore.case.case_file import CaseDescription, PlacedBox, read_description
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from .case_images import CaseImages, Volume
 from .case_nodes import BOX, MASK, SEGMENTATION, CaseNodes, find_cases, find_replaceable, new_case_nodes, remove_node
 from .map_display import put_maps
 from .read_case import read_case_images
-from .review_nodes import keep_original, put_regions, read_case_regions
+from .review_nodes import keep_original, keep_runner_up, put_regions, read_case_regions
 from .segmentation import fill_segmentation, labels_image, segment_id
 
 COLOUR = (240 / 255, 228 / 255, 66 / 255)
@@ -103,6 +105,9 @@ def load_case(
     put_boxes(nodes, case.boxes, images.stored_ijk_to_ras)
     put_regions(nodes, regions, images.regions, images.region_boxes)
     keep_original(nodes)
+    if not lasting:  # else it is read when a contour is scrolled
+        with suppress(InputError):  # of an earlier version
+            keep_runner_up(nodes, case_folder)
     follow_parent_transform(nodes)
     put_in_folder(nodes)
     return nodes

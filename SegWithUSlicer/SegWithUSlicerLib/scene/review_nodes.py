@@ -20,7 +20,8 @@ from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, matrix_of, shifted, union
-from .case_nodes import ORIGINAL, REGIONS, REGIONS_ATTRIBUTE, REGIONS_TEXT, CaseNodes, add_hidden_node
+from .case_nodes import ORIGINAL, REGIONS, REGIONS_ATTRIBUTE, REGIONS_TEXT, RUNNER_UP, CaseNodes, add_hidden_node
+from .volume_export import grid_of
 
 _OFFSET_ATTRIBUTE = "SegWithU.RegionsOffset"
 _REMEMBERED = 8
@@ -136,6 +137,38 @@ def region_labels(nodes: CaseNodes, shape_kji: Sequence[int], ijk_to_ras: vtk.vt
     whole = np.zeros(tuple(shape_kji), part.dtype)
     whole[tuple(slice(first, first + size) for first, size in zip(start, part.shape, strict=True))] = part
     return whole
+
+
+def file_axes(nodes: CaseNodes) -> tuple[int, ...]:
+    """Return the axes (of z, y, x) along which the scene's volumes run against those of the case's files."""
+    stored = np.reshape(nodes.case.raw["input"]["grid"]["direction_lps"], (3, 3))
+    shown = np.reshape(grid_of(nodes.grid_volume)["direction_lps"], (3, 3))
+    return tuple(2 - axis for axis in range(3) if stored[:, axis] @ shown[:, axis] < 0)
+
+
+def keep_runner_up(nodes: CaseNodes, folder: Path | None) -> None:
+    """Keep the runner-up labels of a case with the scene, where they are not there yet.
+
+    Args:
+        folder: of the case's files; None where only a saved scene is left.
+
+    Raises:
+        InputError: they cannot be read, or an earlier version made the case.
+    """
+    import SimpleITK as sitk
+
+    from SegWithUCore.case.case_files import case_volume
+    from SegWithUCore.case.case_regions import RUNNER_UP_FILE
+
+    if nodes.runner_up is not None or folder is None:
+        return
+    labels = sitk.GetArrayFromImage(case_volume(folder, nodes.case.raw, RUNNER_UP_FILE))
+    title = _("{input} runner-up labels").format(input=nodes.label)
+    node = add_hidden_node(nodes.hub.GetScene(), "vtkMRMLLabelMapVolumeNode", title)
+    node.SetIJKToRASMatrix(matrix_of(nodes.grid_volume))
+    node.SetAndObserveImageData(image_from(np.flip(labels, file_axes(nodes))))
+    node.SetAndObserveTransformNodeID(nodes.segmentation.GetTransformNodeID())
+    nodes.remember(RUNNER_UP, node)
 
 
 def world_of(nodes: CaseNodes, point_ras_mm: Sequence[float]) -> tuple[float, float, float]:

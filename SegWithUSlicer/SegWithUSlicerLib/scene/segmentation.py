@@ -23,7 +23,8 @@ CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
 
 
-def _labelmap() -> str:
+def labelmap_name() -> str:
+    """Return the name of the representation that holds label maps."""
     return str(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
 
 
@@ -135,7 +136,7 @@ def mark_judged(node: "slicer.vtkMRMLSegmentationNode") -> None:
 
 def labelmap_of(segment: "slicer.vtkSegment") -> "slicer.vtkOrientedImageData | None":
     """Return the segment's label map; None without one, or an empty one."""
-    image = segment.GetRepresentation(_labelmap())
+    image = segment.GetRepresentation(labelmap_name())
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
         return None
     return image
@@ -172,7 +173,7 @@ def state_of(segmentation: "slicer.vtkSegmentation") -> tuple[object, ...]:
     state: list[object] = []
     for identifier in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(identifier)
-        image = segment.GetRepresentation(_labelmap())
+        image = segment.GetRepresentation(labelmap_name())
         state += [identifier, segment.GetName(), segment.GetLabelValue(), 0 if image is None else image.GetMTime()]
     return tuple(state)
 
@@ -211,7 +212,7 @@ def _put_segment(
     if entry is not None:
         segment.SetTerminology(entry)
     # One image for all segments, as Slicer itself keeps segments that do not overlap.
-    segment.AddRepresentation(_labelmap(), image)
+    segment.AddRepresentation(labelmap_name(), image)
     if is_new:
         segmentation.AddSegment(segment, identifier)
 

@@ -670,3 +670,51 @@ def test_a_mask_of_an_editor_is_taken_as_the_edit_of_the_reader(cases: Path, tmp
         page.get_by_text("is your version now").wait_for()
     assert "anterior hippocampus" in review_of(folder, "Ana").state.edited
     assert ["409" in each for each in window.troubles] == [True], "the browser tells of the one that was refused"
+
+
+def test_a_contour_is_scrolled_and_a_brush_draws_on_the_page(cases: Path, visit: Opener) -> None:
+    folder = cases / CASES[0]
+
+    def drawn() -> Any:
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "segmentation_reviewed.Ana.seg.nrrd")))
+
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        said = page.locator(".contour-text")
+        page.keyboard.press("Shift+E")
+        page.get_by_role("button", name="Keep the old").wait_for()
+        begun = said.inner_text()
+        page.mouse.move(600, 200)
+        page.mouse.wheel(0, -400)
+        page.wait_for_function("before => document.querySelector('.contour-text').textContent !== before", arg=begun)
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Scroll structure").wait_for()
+        assert not list(folder.glob("segmentation_reviewed*")), "the old one was kept"
+        page.keyboard.press("E")
+        page.get_by_role("button", name="Take it").wait_for()
+        window.press("]", "]", "]", "]", "]", "Enter")
+        page.wait_for_function("() => /all stored/.test(document.querySelector('.stored').textContent)")
+        scrolled, model = drawn(), sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "segmentation.nii.gz")))
+        assert (scrolled != model).any()
+        page.get_by_role("button", name="Brush").click()
+        page.get_by_label("Only where uncertain").uncheck()
+        box = page.locator("canvas.slice").first.bounding_box()
+        at = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(*at)
+        page.mouse.down()
+        page.mouse.move(at[0] + 60, at[1] + 40, steps=6)
+        page.mouse.up()
+        page.wait_for_function("() => /all stored/.test(document.querySelector('.stored').textContent)")
+        assert (drawn() != scrolled).any()
+        window.press("u")
+        page.wait_for_function("() => /all stored/.test(document.querySelector('.stored').textContent)")
+        assert (drawn() == scrolled).all()
+        window.press("u")
+        page.wait_for_function("() => /all stored/.test(document.querySelector('.stored').textContent)")
+        assert (drawn() == model).all()
+    assert window.troubles == []
+    gestures = [edit.gesture for edit in review_of(folder, "Ana").state.edits]
+    assert gestures == []

@@ -439,3 +439,64 @@ def test_a_mask_becomes_the_reviewers_version_and_a_bad_one_changes_nothing(case
         facts = again.opened["labels"]
         assert np.array_equal(on_grid(volume(client, again.case, facts), facts["box"], drawn.shape, 0), drawn)
         assert [line["event"] for line in again.opened["lines"]].count("edited") == 1
+
+
+def test_a_scrolled_contour_is_drawn_logged_and_taken_back(cases):
+    folder = cases / NAME
+    drawn = array_of(folder, "segmentation")
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review: WebReview = client.open(client.case_id(NAME), "Ana")
+        address, session = f"/api/cases/{review.case}", review.opened["session"]
+        asked = {"session": session, "structure": "anterior hippocampus", "region": None}
+        status, found = client.post(f"{address}/scroll", asked)
+        assert status == 200 and found["positions"][found["start"]] == {"voxels": 0, "runs": []}
+        chosen = found["positions"][-8]
+        assert chosen["voxels"] > 0
+        for wrong in ({"structure": "liver"}, {"region": 10**6}, {"region": "1"}, {"session": "other"}):
+            assert client.post(f"{address}/scroll", {**asked, **wrong})[0] != 200
+
+        def say(last: str, *events: dict) -> tuple[int, dict]:
+            return client.post(f"{address}/events", {"session": session, "last": last, "events": [*events]})
+
+        event = {"event": "drawn", "gesture": "scroll", "region": None, "runs": chosen["runs"]}
+        last, far = review.opened["last"], [[drawn.size - 1, 5, 0, 1]]
+        for wrong in (
+            {"runs": far},
+            {"runs": [[0, 1, 1, 2]]},
+            {"runs": [[0, 1, 0, 99]]},
+            {"runs": []},
+            {"gesture": "?"},
+        ):
+            assert say(last, {**event, **wrong})[0] == 400, wrong
+        assert not list(folder.glob("segmentation_reviewed*"))
+        status, answer = say(last, event)
+        assert status == 200 and answer["lines"][0]["gesture"] == "scroll"
+        assert say(last, event)[1]["last"] == answer["last"], "an answer that was lost"
+        version = folder / "segmentation_reviewed.Ana.seg.nrrd"
+        after = sitk.GetArrayFromImage(sitk.ReadImage(str(version)))
+        changed = (after != drawn).ravel()
+        assert np.flatnonzero(changed).size == sum(count for _, count, _, _ in chosen["runs"])
+        assert int((after == 1).sum()) - int((drawn == 1).sum()) == chosen["voxels"]
+        figures = answer["figures"]["anterior hippocampus"]
+        assert figures["volume_mm3"] == pytest.approx(float((after == 1).sum()), rel=1e-6)
+        status, answer = say(answer["last"], {"event": "undo", "line": 2, "what": "edited", "region": None})
+        assert status == 200
+        assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(version))), drawn)
+        assert [line["event"] for line in lines_of(folder, "Ana")] == ["opened", "edited", "undo"]
+
+
+def test_a_version_with_segments_of_the_readers_own_is_not_drawn_on(cases):
+    folder = cases / NAME
+    image = sitk.ReadImage(str(folder / "segmentation.seg.nrrd"))
+    image.SetMetaData("Segment0_Name", "cyst")
+    sitk.WriteImage(image, str(folder / "segmentation_reviewed.Ana.seg.nrrd"))
+    before = (folder / "segmentation_reviewed.Ana.seg.nrrd").read_bytes()
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review: WebReview = client.open(client.case_id(NAME), "Ana")
+        event = {"event": "drawn", "gesture": "brush", "region": None, "runs": [[0, 2, 0, 2]]}
+        said = {"session": review.opened["session"], "last": review.opened["last"], "events": [event]}
+        status, answer = client.post(f"/api/cases/{review.case}/events", said)
+        assert status == 400 and "cyst" in answer["error"]
+    assert (folder / "segmentation_reviewed.Ana.seg.nrrd").read_bytes() == before

@@ -23,6 +23,7 @@ export class CaseHeader {
     // `actions` has back and nextCase, or is null where there is only one case.
     constructor(description, verdicts, viewer, settings, actions, settingsChanged) {
         this.tool = "crosshair";
+        this.onTool = () => {};
         this.stored = element("span", { class: "stored", role: "status" });
         this.next =
             actions &&
@@ -60,7 +61,8 @@ export class CaseHeader {
     }
 
     makeTools(viewer, settings, settingsChanged) {
-        this.toolButtons = TOOLS.map(({ name, title, tip }) =>
+        this.toolNames = TOOLS.map(({ name }) => name).filter((name) => viewer.brush || name !== "brush");
+        this.toolButtons = TOOLS.filter(({ name }) => this.toolNames.includes(name)).map(({ name, title, tip }) =>
             element(
                 "button",
                 { title: tip, "aria-pressed": String(name === this.tool), on: { click: () => this.useTool(name) } },
@@ -93,8 +95,9 @@ export class CaseHeader {
     useTool(name) {
         this.tool = name;
         this.toolButtons.forEach((button, index) =>
-            button.setAttribute("aria-pressed", String(TOOLS[index].name === name)),
+            button.setAttribute("aria-pressed", String(this.toolNames[index] === name)),
         );
+        this.onTool();
     }
 }
 

@@ -4,6 +4,8 @@ import { loadMap, loadMasks, loadVolume, localVoxel, maskOf } from "./case_data.
 import { CaseHeader, Messages } from "./case_header.js";
 import { CursorLine } from "./cursor_line.js";
 import { download, element } from "./dom.js";
+import { Brush, Contour, drawRuns, maskOfLabel, onWholeGrid } from "./drawing.js";
+import { DrawingPanel } from "./drawing_panel.js";
 import { OverlayPanel } from "./overlay_panel.js";
 import { rasOf, voxelOf } from "./geometry.js";
 import { extentOfLabel, valueAt } from "./planes.js";
@@ -12,7 +14,7 @@ import { RegionsPanel, VerdictCard } from "./regions_panel.js";
 import { Review } from "./review.js";
 import { ReviewSide } from "./review_side.js";
 import { finishingVerdict, isBlind, isOpen, nextUndecided } from "./review_state.js";
-import { shortened } from "./texts.js";
+import { shortName, shortened, volumeText } from "./texts.js";
 import { drawThumbnail } from "./thumbnails.js";
 import { Viewer } from "./viewer.js";
 
@@ -54,7 +56,18 @@ export class CasePage {
             load: (file) => this.continueFrom(file),
             takeMask: (file) => this.review.takeMask(file),
         });
-        this.card = new VerdictCard(worklist.verdicts, this.side.rest, this.side.mask, {
+        this.contour = null;
+        this.viewer.brush = source.isFile ? null : new Brush(this);
+        this.drawing =
+            this.viewer.brush &&
+            new DrawingPanel(this.viewer.brush, {
+                scroll: (isWhole) => this.scroll(isWhole),
+                step: (steps) => this.moveContour(steps),
+                take: () => this.takeContour(),
+                keep: () => this.endContour(),
+            });
+        const { rest, mask } = this.side;
+        this.card = new VerdictCard(worklist.verdicts, rest, this.drawing?.root ?? null, mask, {
             judge: (verdict) => this.judge(verdict),
             undo: () => this.undo(),
             comment: (text) => this.comment(text),
@@ -69,6 +82,7 @@ export class CasePage {
         this.header = new CaseHeader(this.description, worklist.verdicts, this.viewer, settings, source.isFile ? null : actions, () =>
             actions.settingsChanged(),
         );
+        this.header.onTool = () => this.update();
         this.make();
         for (const view of this.viewer.views) {
             followPointer(this.viewer, view, () => this.header.tool);
@@ -192,6 +206,7 @@ export class CasePage {
             return;
         }
         this.keepComment();
+        this.endContour();
         const { voxel, mask } = this.placeOf(region);
         review.look(region);
         this.visit(review.listedUnder(region) ?? region.structure);
@@ -210,6 +225,7 @@ export class CasePage {
             return;
         }
         this.keepComment();
+        this.endContour();
         review.look(null);
         this.viewer.setMark(null);
         this.structure = null;
@@ -293,9 +309,9 @@ export class CasePage {
         if (!this.canJudge) {
             return;
         }
-        // There is nothing to correct with in the page: only what was edited in Slicer can be called corrected.
+        // Only what was edited can be called corrected.
         if (this.review.state.kinds.get(verdict).needs_edit && !this.review.hasEdits) {
-            this.card.say(`Not stored: only what was edited in 3D Slicer can be called ${verdict}.`);
+            this.card.say(`Not stored: only what was edited can be called ${verdict}.`);
             return;
         }
         this.keepComment();
@@ -354,6 +370,93 @@ export class CasePage {
         this.card.say(`Added region ${review.current.rank}, a place of ${structure}: give a verdict or a comment.`);
     }
 
+    // -- drawing --
+
+    get canDraw() {
+        return this.drawing !== null && this.review.canWrite && Boolean(this.structure) && this.labels !== null;
+    }
+
+    // Lets the wheel move the contour of the region at hand, or of the structure.
+    async scroll(isWhole) {
+        const { review, structure } = this;
+        const region = isWhole || !review.current?.box ? null : review.current.id;
+        if (!this.canDraw || this.contour) {
+            return;
+        }
+        try {
+            const found = await review.positions(structure, region);
+            const isStillHere = structure === this.structure && !this.contour && this.canDraw;
+            if (!isStillHere) {
+                return;
+            }
+            this.contour = Object.assign(new Contour(found, this.labels, this.data.grid.size), { structure, region });
+        } catch (error) {
+            this.card.say(error.message);
+            return;
+        }
+        const { value } = this.data.structures.find(({ name }) => name === structure);
+        this.viewer.setOld(maskOfLabel(this.labels, value));
+        this.viewer.onWheel = (steps) => this.moveContour(steps);
+        this.moveContour(0);
+        this.card.say("");
+    }
+
+    moveContour(steps) {
+        if (this.contour) {
+            this.viewer.setLabels(this.contour.step(steps));
+            this.update();
+        }
+    }
+
+    takeContour() {
+        const { contour } = this;
+        if (contour?.runs.length) {
+            this.drawn(contour.labels, contour.runs, "scroll", contour.region);
+        }
+        this.endContour();
+    }
+
+    // Leaves the contour as it was, but for what was taken.
+    endContour() {
+        if (this.contour) {
+            this.contour = null;
+            this.viewer.onWheel = null;
+            this.viewer.setOld(null);
+            this.viewer.setLabels(this.labels);
+            this.update();
+        }
+    }
+
+    contourText() {
+        const { structure, voxels } = this.contour;
+        const { volume_mm3: drawn } = { ...this.data.structures.find(({ name }) => name === structure), ...this.review.figures[structure] };
+        const change = voxels * this.data.voxelMm3;
+        const percent = drawn > 0 ? ` (${change >= 0 ? "+" : "−"}${Math.abs((100 * change) / drawn).toFixed(1)} %)` : "";
+        return `${shortName(structure)}: ${volumeText(drawn + change)}${percent}`;
+    }
+
+    // What the brush draws now: the structure at hand, or what lies under it where it is erased.
+    draws() {
+        if (!this.canDraw || this.contour) {
+            this.card.say(this.contour ? "Take the contour first, or keep the old one." : "Enter your name to draw.");
+            return null;
+        }
+        const values = new Map(this.data.structures.map(({ name, value }) => [name, value]));
+        const own = values.get(this.structure);
+        const { finished } = this.review.state;
+        const fixed = new Set([...finished].filter((name) => name !== this.structure).map((name) => values.get(name)));
+        return { own, value: this.viewer.brush.erases ? 0 : own, fixed };
+    }
+
+    // Keeps what was drawn by a gesture, and shows it.
+    drawn(labels, runs, gesture, region = this.review.current?.box ? this.review.current.id : null) {
+        this.labels = labels;
+        this.viewer.setLabels(labels);
+        if (runs.length) {
+            this.review.draw(gesture, region, runs);
+        }
+    }
+
     // Goes to the region of a number that is typed, digit by digit.
     typeNumber(digit) {
         clearTimeout(this.numberEnds);
@@ -371,14 +474,23 @@ export class CasePage {
         if (!this.review.canWrite) {
             return;
         }
+        this.endContour();
         const before = this.review.state.nextUndo;
+        const edit = before?.what === "edited" ? this.review.state.edits.at(-1) : null;
         const region = this.review.undo();
-        if (region) {
+        if (edit && before !== null && !this.review.state.edits.includes(edit)) {
+            const labels = onWholeGrid(this.labels, this.data.grid.size);
+            this.labels = drawRuns(labels, edit.runs, true);
+            this.viewer.setLabels(this.labels);
+        }
+        if (edit) {
+            this.update();
+        } else if (region) {
             this.goTo(region);
         } else if (before?.what === "added") {
             this.goToStructure(this.structure);
         }
-        const what = region ? `Undone: region ${this.review.current.rank}.` : "Undone.";
+        const what = region && !edit ? `Undone: region ${this.review.current.rank}.` : "Undone.";
         this.card.say(before === null ? "There is nothing to undo." : what);
     }
 
@@ -450,6 +562,12 @@ export class CasePage {
             canWrite: review.canWrite,
             canUndo: state.nextUndo !== null && !review.pending.length,
             hasEdits: review.hasEdits,
+        });
+        this.drawing?.show({
+            contour: this.contour ? this.contourText() : null,
+            canDraw: this.canDraw,
+            hasRegion: Boolean(current?.box),
+            isBrush: this.header.tool === "brush",
         });
         this.side.update();
         this.messages.show(review);

@@ -213,7 +213,9 @@ class Application {
         if (!page || this.state === "error" || takesText(event.target) || document.querySelector("dialog[open]")) {
             return;
         }
-        const action = event.repeat ? undefined : (this.singleKey(event, page) ?? this.actionOf(event, page));
+        const ofContour = page.contour && { Enter: () => page.takeContour(), Escape: () => page.endContour() }[event.key];
+        const isMore = event.repeat && !"[]".includes(event.key);
+        const action = isMore ? undefined : (ofContour ?? this.singleKey(event, page) ?? this.actionOf(event, page));
         if (action) {
             event.preventDefault();
             action();
@@ -260,6 +262,10 @@ class Application {
             n: () => (event.shiftKey ? page.previous() : page.next()),
             p: () => page.viewer.setBare(true),
             w: () => page.viewer.fit(),
+            e: () => page.scroll(event.shiftKey),
+            b: () => page.header.useTool(page.header.tool === "brush" || !page.viewer.brush ? "crosshair" : "brush"),
+            "[": () => page.moveContour(-1),
+            "]": () => page.moveContour(1),
         }[event.key.toLowerCase()];
     }
 

@@ -10,6 +10,7 @@ const PAN_PIXELS = 40;
 
 export const TOOLS = [
     { name: "crosshair", title: "Crosshair", tip: "Drag to move the crosshair" },
+    { name: "brush", title: "Brush", tip: "Draw the structure at hand (B)" },
     {
         name: "window",
         title: "Brightness",
@@ -42,6 +43,10 @@ export function followPointer(viewer, view, toolOf) {
         mode = held.size > 1 ? "pinch" : modeOf(event, toolOf());
         if (mode === "crosshair") {
             viewer.pick(view, ...place(event));
+        } else if (mode === "brush") {
+            viewer.brush.begin(view, ...place(event));
+        } else if (mode === "pinch") {
+            viewer.brush?.cancel();
         }
     });
 
@@ -56,6 +61,8 @@ export function followPointer(viewer, view, toolOf) {
             pinch(viewer, view, before, now, other);
         } else if (mode === "crosshair") {
             viewer.pick(view, ...now);
+        } else if (mode === "brush") {
+            viewer.brush.move(...now);
         } else if (mode === "pan") {
             viewer.panBy(view, now[0] - before[0], now[1] - before[1]);
         } else if (mode === "window") {
@@ -68,6 +75,9 @@ export function followPointer(viewer, view, toolOf) {
     for (const kind of ["pointerup", "pointercancel"]) {
         canvas.addEventListener(kind, (event) => {
             held.delete(event.pointerId);
+            if (mode === "brush") {
+                viewer.brush[kind === "pointerup" ? "end" : "cancel"]();
+            }
             // The finger that stays after a pinch does nothing more.
             mode = held.size ? "rest" : null;
         });
@@ -84,7 +94,7 @@ export function followPointer(viewer, view, toolOf) {
             }
             scrolled += pixels;
             if (Math.abs(scrolled) >= PIXELS_A_SLICE) {
-                viewer.stepBy(view, 0, 0, -Math.sign(scrolled));
+                (viewer.onWheel ?? ((step) => viewer.stepBy(view, 0, 0, step)))(-Math.sign(scrolled));
                 scrolled = 0;
             }
         },

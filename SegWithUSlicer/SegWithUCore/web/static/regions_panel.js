@@ -227,8 +227,8 @@ export class RegionsPanel {
 // Why a region is uncertain, and what the reviewer says about it.
 export class VerdictCard {
     // `verdicts` are the rows of the table of verdicts. `actions` has judge, undo, comment, judgeStructure, addPlace.
-    // `rest` is the button that accepts the rest, `mask` takes a mask as an edit; null for none.
-    constructor(verdicts, rest, mask, actions) {
+    // `rest` is the button that accepts the rest, `drawing` and `mask` are what edits; null for none.
+    constructor(verdicts, rest, drawing, mask, actions) {
         this.actions = actions;
         this.why = element("p", { class: "why", tabIndex: 0 });
         this.given = verdicts.filter(({ looked }) => looked);
@@ -285,12 +285,12 @@ export class VerdictCard {
             element("div", { class: "verdicts" }, ...this.buttons),
             element("div", { class: "comment-row" }, this.comment, this.undo),
             this.said,
-            element("div", { class: "row acts" }, this.add, rest),
+            element("div", { class: "row acts" }, drawing, rest),
             element(
                 "details",
                 { class: "more" },
                 this.structure,
-                element("div", { class: "row" }, ...this.structureButtons),
+                element("div", { class: "row" }, ...this.structureButtons, this.add),
                 element("label", { class: "check" }, this.goOn, "Go on after a verdict"),
                 mask,
             ),
@@ -310,7 +310,7 @@ export class VerdictCard {
             const isGiven = value === verdict;
             button.setAttribute("aria-pressed", String(isGiven));
             button.disabled = !canWrite || !region;
-            // There is nothing to correct with in the page: only what was edited in Slicer can be called corrected.
+            // Only what was edited can be called corrected.
             button.hidden = needsEdit && !hasEdits && !isGiven;
         });
         this.undo.disabled = !canWrite || !canUndo;

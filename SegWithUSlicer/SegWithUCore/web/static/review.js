@@ -280,6 +280,17 @@ export class Review {
         return region;
     }
 
+    // Where the contour of a structure, or of one of its regions, can be scrolled to.
+    async positions(structure, region) {
+        await this.sendAll();
+        return this.source.positions(this.description.id, this.session, structure, region);
+    }
+
+    // Keeps what was drawn by a gesture.
+    draw(gesture, region, runs) {
+        this.act([{ event: "drawn", gesture, region, runs }]);
+    }
+
     acceptRest() {
         this.act([{ event: "rest", regions: openRest(this.state).map(({ id }) => id) }]);
     }
@@ -434,7 +445,8 @@ export class Review {
             return;
         }
         const lines = [...this.lines];
-        for (const event of this.pending.flatMap(({ events }) => events)) {
+        // Voxels are of no use to who merges verdicts.
+        for (const event of this.pending.flatMap(({ events }) => events).filter(({ event: what }) => what !== "drawn")) {
             lines.push(lineOf(event, this.reviewer, this.description.regions));
         }
         this.unsentFile = reviewFileText(this.description.identity, this.reviewer, lines);
@@ -451,8 +463,10 @@ export class Review {
 
     replay() {
         const acts = this.pending.flatMap(({ events }) => events);
-        const { regions, asked } = this.description;
-        this.state = reviewState([...this.lines, ...acts], regions, asked, this.verdicts);
+        const { regions, asked, structures } = this.description;
+        const names = new Map(structures.map(({ name, value }) => [value, name]));
+        this.state = reviewState([...this.lines, ...acts.map((act) => asEdited(act, names))], regions, asked, this.verdicts);
+        this.hasEdits ||= this.state.edits.length > 0;
     }
 
     get hasUnsaved() {
@@ -504,6 +518,16 @@ function rounded(seconds) {
 }
 
 // The page has left: whether the log was closed by us or by the server's clock makes no difference.
+// What the server will write for a gesture, as far as the page needs it.
+function asEdited(act, names) {
+    if (act.event !== "drawn") {
+        return act;
+    }
+    const values = new Set(act.runs.flatMap(([, , before, after]) => [before, after]));
+    const structure = [...values].filter((value) => value).map((value) => names.get(value)).join(", ");
+    return { ...act, event: "edited", structure };
+}
+
 function base64Of(file) {
     return new Promise((resolve, reject) => {
         const reader = new FileReader();

@@ -17,14 +17,15 @@ export function reviewState(events, regions, asked, verdicts) {
         verdicts: {},
         comments: {},
         structures: {},
-        edited: new Set(),
-        removed: [],
+        edits: [],
         seconds: [],
         lastRegion: null,
         nextUndo: null,
     };
     const steps = [];
     events.forEach((event, index) => replay(state, steps, event, index + 1));
+    state.edited = new Set(state.edits.flatMap(({ structure }) => structure.split(", ")));
+    state.removed = state.edits.at(-1)?.removed ?? [];
     const step = steps.at(-1);
     if (step) {
         const { event, region } = step.event;
@@ -72,8 +73,13 @@ function replay(state, steps, event, line) {
             state.asked = event.structures;
             break;
         case "edited":
-            event.structure.split(", ").forEach((name) => state.edited.add(name));
-            state.removed = event.removed ?? [];
+            if (event.runs?.length) {
+                steps.push({ line, event });
+            } else {
+                // It may have changed the voxels of any gesture before.
+                steps.splice(0, steps.length, ...steps.filter((step) => step.event.event !== "edited"));
+            }
+            state.edits.push(event);
             state.lastRegion = region ?? state.lastRegion;
             break;
         case "looked":
@@ -93,6 +99,8 @@ function takeBack(state, step) {
     const { event, before } = step;
     if (event.event === "structure") {
         state.structures[event.structure] = before;
+    } else if (event.event === "edited") {
+        state.edits.pop();
     } else if (event.event === "added") {
         state.regions = state.regions.filter(({ id }) => id !== event.region);
     } else if (event.event === "rest") {

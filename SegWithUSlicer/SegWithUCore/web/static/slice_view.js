@@ -32,11 +32,12 @@ export class SliceView {
     constructor(layout) {
         this.layout = layout;
         this.slice = -1;
-        this.drawn = { image: undefined, labels: undefined, map: undefined, mark: undefined, slice: -1 };
+        this.drawn = { image: undefined, labels: undefined, map: undefined, mark: undefined, old: undefined };
         this.origin = [0, 0];
         this.voxelPixels = [1, 1];
         const size = layout.width * layout.height;
-        this.planes = { image: null, labels: null, map: new Uint8Array(size), mark: new Uint8Array(size) };
+        const made = ["map", "mark", "old"].map((name) => [name, new Uint8Array(size)]);
+        this.planes = { image: null, labels: null, ...Object.fromEntries(made) };
         this.grey = new PlaneCanvas(layout.width, layout.height);
         this.coloured = new PlaneCanvas(layout.width, layout.height);
         this.filled = null;
@@ -82,7 +83,7 @@ export class SliceView {
         const moved = slice !== this.slice;
         this.slice = slice;
         const changed = {};
-        for (const name of ["image", "labels", "map", "mark"]) {
+        for (const name of ["image", "labels", "map", "mark", "old"]) {
             const volume = volumes[name];
             changed[name] = moved || this.drawn[name] !== volume;
             if (!changed[name]) {
@@ -99,6 +100,9 @@ export class SliceView {
         }
         if (changed.mark) {
             this.markEdges = this.edgesOf(volumes.mark, this.planes.mark);
+        }
+        if (changed.old) {
+            this.oldEdges = this.edgesOf(volumes.old, this.planes.old);
         }
         return changed;
     }
@@ -227,6 +231,10 @@ export class SliceView {
             for (const [left, right, top, bottom] of this.boxesHere(look.boxes)) {
                 context.strokeRect(xs[left], ys[top], xs[right] - xs[left], ys[bottom] - ys[top]);
             }
+            context.fillStyle = dashes(context, 4 * look.thickness);
+            for (const edges of this.oldEdges.values()) {
+                drawEdges(context, edges, xs, ys, look.thickness);
+            }
             context.fillStyle = MARK_COLOUR;
             for (const edges of this.markEdges.values()) {
                 drawEdges(context, edges, xs, ys, 2 * look.thickness);
@@ -268,4 +276,14 @@ export class SliceView {
         this.canvas.setAttribute("aria-label", `${this.layout.name} view, ${slice}, ${text}`);
         this.slider.value = String(this.slice);
     }
+}
+
+// White and nothing in turn along both axes: lines that are filled with it look dashed.
+function dashes(context, length) {
+    const tile = element("canvas", { width: 2 * length, height: 2 * length });
+    const pen = tile.getContext("2d");
+    pen.fillStyle = "white";
+    pen.fillRect(0, 0, length, length);
+    pen.fillRect(length, length, length, length);
+    return context.createPattern(tile, "repeat");
 }

@@ -83,6 +83,10 @@ export class ServerSource {
         return this.ask(`${caseAddress(id)}/events`, { body: act });
     }
 
+    positions(id, session, structure, region) {
+        return this.ask(`${caseAddress(id)}/scroll`, { body: { session, structure, region } });
+    }
+
     // A segmentation from another program becomes the reviewer's version.
     takeMask(id, session, name, content) {
         return this.ask(`${caseAddress(id)}/mask`, { body: { session, name, content } });

@@ -21,7 +21,10 @@ export class Viewer {
         this.onMoved = onMoved;
         this.views = PLANES.map((plane) => new SliceView(makeLayout(plane, data.grid)));
         this.root = element("div", { class: "views" }, ...this.views.map((view) => view.root));
-        this.volumes = { image: data.image, labels: data.labels, map: null, mark: null };
+        this.volumes = { image: data.image, labels: data.labels, map: null, mark: null, old: null };
+        // What the wheel does instead of going through slices, and the tool that draws.
+        this.onWheel = null;
+        this.brush = null;
         this.map = null;
         this.step = 0;
         this.opacity = DEFAULT_OPACITY;
@@ -118,6 +121,13 @@ export class Viewer {
     // Marks a region: a box of 0 and 1, or null.
     setMark(mark) {
         this.volumes = { ...this.volumes, mark };
+        this.outlineCount += 1;
+        this.refresh();
+    }
+
+    // Shows a contour as it was, dashed: a volume of 0 and 1, or null.
+    setOld(old) {
+        this.volumes = { ...this.volumes, old };
         this.outlineCount += 1;
         this.refresh();
     }
