@@ -3,7 +3,7 @@
 A case is only removed from the scene if all of it is on disk; what is not stays, and is reported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,23 +53,27 @@ def find_images(
     return channels, notes
 
 
-def put_case(folder: Path, name: str, images: Mapping[str, "sitk.Image"] | None) -> CaseNodes:
+def put_case(
+    folder: Path, name: str, images: Mapping[str, "sitk.Image"] | None, pause: Callable[[], None] = lambda: None
+) -> CaseNodes:
     """Load a case folder into Slicer's scene, with its images; after an error the scene is as it was.
 
     Args:
         name: of the case; what the nodes are named after.
         images: of each channel, as `find_images` gives them; None shows the case without its image.
+        pause: as in `load_case`.
 
     Raises:
         InputError: the folder is damaged or does not fit the image.
     """
     if images is None:
-        return load_case(folder, None, lasting=True)
+        return load_case(folder, None, lasting=True, pause=pause)
     volumes = []
     try:
         for number, (channel, image) in enumerate(images.items()):
             volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}"))
-        return load_case(folder, volumes[0], volumes[1:], lasting=True)
+            pause()
+        return load_case(folder, volumes[0], volumes[1:], lasting=True, pause=pause)
     except BaseException:
         for volume in volumes:
             remove_node(volume)

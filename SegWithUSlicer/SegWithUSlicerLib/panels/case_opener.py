@@ -16,7 +16,7 @@ from ..cases.moved_images import ImageMissingError, MovedImages
 from ..i18n import _
 from ..review.opening import earlier_state, obstacle
 from ..run.command import CommandEnd, CommandProcess
-from ..run.session import start_timer, waiting_cursor
+from ..run.session import keep_alive, start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
 from .review_panel import settings_folder
 from .widgets import connect_clicks
@@ -75,6 +75,7 @@ class CaseOpener:
             if there is not None:
                 return self._switch(lambda: there, there)
             case = read_description(folder)
+            keep_alive()
             try:
                 images, notes = find_images(folder, case.raw, self.moved)
             except ImageMissingError as error:
@@ -141,7 +142,7 @@ class CaseOpener:
 
     def _load(self, folder: Path, case: CaseDescription, images: Any, notes: Sequence[str] = ()) -> bool:
         notes = [*notes, *lost_maps(folder, case.raw).values()]
-        return self._switch(lambda: put_case(folder, case.name, images), None, notes)
+        return self._switch(lambda: put_case(folder, case.name, images, keep_alive), None, notes)
 
     def _switch(self, load: Callable[[], CaseNodes], there: CaseNodes | None, notes: Sequence[str] = ()) -> bool:
         """Show another case in place of the open one.
@@ -158,9 +159,12 @@ class CaseOpener:
             text = _("The other case was not opened, because this review is not on the disk. {why}")
             self.message = text.format(why=trouble)
             return False
+        keep_alive()
         self._panel.overlay.release()  # which remembers how the map was shown
         kept = self._close_others(there)
+        keep_alive()
         nodes = load()
+        keep_alive()
         # The image alone, or a map if there is none: the layer over the image before is of another patient.
         volume = next(iter([*nodes.inputs, *nodes.maps.values()]), None)
         slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=True)

@@ -13,7 +13,7 @@ from ..parameters import Parameters, run_settings
 from ..run.controller import RunRequest, RunStatus
 from ..run.model_store import ModelInfo, licence_question, list_models
 from ..run.preview import PreflightCheck, PreflightResult
-from ..run.session import Debounce, session, set_setting, setting
+from ..run.session import Debounce, keep_alive, session, set_setting, setting
 from ..scene.case_nodes import CaseNodes, find_cases, remove_items_without_node
 from ..scene.load_case import follow_parent_transform
 from ..scene.observers import Observations
@@ -250,6 +250,7 @@ class ModulePanel:
         if self._parameters is not None:
             self._parameters.run = nodes.hub
         self.overlay.show_run(nodes)
+        keep_alive()
         self._show(nodes)
 
     def _attach_shown_run(self) -> None:

@@ -46,6 +46,11 @@ def waiting_cursor() -> Iterator[None]:
         qt.QApplication.restoreOverrideCursor()
 
 
+def keep_alive() -> None:
+    """Draw and serve timers between two steps of long work in the window's thread; clicks and keys wait for its end."""
+    qt.QCoreApplication.processEvents(qt.QEventLoop.ExcludeUserInputEvents)
+
+
 class Debounce:
     """Calls back once, after a delay without another trigger."""
 
@@ -147,7 +152,7 @@ class Session:
 def _load(folder: Path, request: RunRequest) -> CaseNodes:
     """Put a result into the scene."""
     with waiting_cursor():
-        return load_case(folder, request.volumes[0], request.volumes[1:])
+        return load_case(folder, request.volumes[0], request.volumes[1:], pause=keep_alive)
 
 
 _session: Session | None = None

@@ -3,7 +3,7 @@
 The boxes that a model placed in a whole head, as locked regions of interest in the slice views.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import slicer
 import vtk
 
 from SegWithUCore.case.case_file import CaseDescription, PlacedBox, read_description
+from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from .case_images import CaseImages, Volume
@@ -72,6 +73,7 @@ def load_case(
     channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
     scene: "slicer.vtkMRMLScene | None" = None,
     lasting: bool = False,
+    pause: Callable[[], None] = lambda: None,
 ) -> CaseNodes:
     """Load a case folder, or update the nodes of the same inputs, model and place in place.
 
@@ -83,21 +85,36 @@ def load_case(
         channels: the further channels of the input.
         scene: needed only without an input; by default Slicer's.
         lasting: the folder is permanent, so that a review may be kept in it.
+        pause: called between the steps, so that a window can draw.
 
     Raises:
-        InputError: the folder is incomplete, or does not fit the input. The scene is then as it was.
+        InputError: the folder is incomplete, or does not fit the input. The scene is then as it was. Or it was closed,
+            or the input removed, in a pause.
     """
     scene = scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
     case = read_description(case_folder)
-    images = read_case_images(case_folder, case, input_node)
-    regions = read_case_regions(case_folder, None if images.regions is None else images.region_boxes)
     inputs = [] if input_node is None else [input_node, *channels]
+    needed: list[slicer.vtkMRMLNode] = [*inputs]
+
+    def step() -> None:
+        pause()
+        if any(node.GetScene() is None for node in needed):
+            text = _("The scene was closed, or the image removed, while the result was loaded: load it again.")
+            raise InputError(text, code="scene-closed")
+
+    images = read_case_images(case_folder, case, input_node, step)
+    regions = read_case_regions(case_folder, None if images.regions is None else images.region_boxes)
+    step()
     nodes = find_replaceable(scene, inputs, case) or new_case_nodes(scene, inputs, _label(scene, case, inputs))
     nodes.set_case(case, case_folder if lasting else None)
-    put_maps(nodes, images)
+    needed.append(nodes.hub)
+    put_maps(nodes, images, step)
     _put_segmentation(nodes, case, images)
+    step()
     put_boxes(nodes, case.boxes, images.stored_ijk_to_ras)
+    step()
     put_regions(nodes, regions, images.regions, images.region_boxes)
+    step()
     keep_original(nodes)
     follow_parent_transform(nodes)
     put_in_folder(nodes)

@@ -1,5 +1,7 @@
 """How a map is drawn: fixed window, threshold, colours and legend, all on display nodes only."""
 
+from collections.abc import Callable
+
 import numpy as np
 import slicer
 
@@ -143,8 +145,12 @@ def _legend_view(scene: "slicer.vtkMRMLScene") -> str:
     return views[0].GetID() if views else ""
 
 
-def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
-    """Put the maps of a run into its scene, in place of those it had; what is not among them goes."""
+def put_maps(nodes: CaseNodes, images: CaseImages, pause: Callable[[], None] = lambda: None) -> None:
+    """Put the maps of a run into its scene, in place of those it had; what is not among them goes.
+
+    Args:
+        pause: called after each map.
+    """
     scene, former = nodes.hub.GetScene(), nodes.maps
     for name, node in former.items():
         # A map of the earlier run must not be mistaken for a result of this one.
@@ -162,3 +168,4 @@ def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
             prepare_display(node, entry)
         finally:
             node.EndModify(was_modifying)
+        pause()

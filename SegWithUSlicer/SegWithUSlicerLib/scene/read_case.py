@@ -1,5 +1,6 @@
 """Read the volumes of a case folder, checked before any node of the scene is touched."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,25 @@ _GRID_TOLERANCE = 0.05
 
 
 def read_case_images(
-    case_folder: Path, case: CaseDescription, input_node: "slicer.vtkMRMLVolumeNode | None"
+    case_folder: Path,
+    case: CaseDescription,
+    input_node: "slicer.vtkMRMLVolumeNode | None",
+    pause: Callable[[], None] = lambda: None,
 ) -> CaseImages:
     """Read segmentation, label volume of regions, if any, and maps.
 
     With an input, its exact geometry replaces the rounded one of the files, whose axes are turned round where Slicer
     has turned those of the input; without one they become right-handed.
 
+    Args:
+        pause: called between two files.
+
     Raises:
         InputError: a file is missing or unreadable, or is on another grid than the input or the segmentation; or
             the segmentation holds a label that the case does not name.
     """
     labels = _read(case_folder / SEGMENTATION_FILE)
+    pause()
     stored_ijk_to_ras = labels.ijk_to_ras
     if input_node is None:
         case_images.make_right_handed(labels)
@@ -43,6 +51,7 @@ def read_case_images(
         text = _("The case does not name label {value}: segment the case again.")
         raise InputError(text.format(value=unknown[0]), code="unknown-label")
     if (case_folder / REGIONS_FILE).is_file():
+        pause()
         images.regions = _read(case_folder / REGION_LABELS_FILE)
         for name in (REGIONS_FILE, REGION_LABELS_FILE) if case.raw.get("regions") is not None else ():
             if not is_as_written(case_folder, case.raw, name):
@@ -50,6 +59,7 @@ def read_case_images(
         _put_on_grid(images.regions, reference, case_folder / REGION_LABELS_FILE)
         images.region_boxes = boxes_of_labels(images.regions.array)
     for name, info in case.maps.items():
+        pause()
         images.maps[name] = _read_map(case_folder / info.file, info, reference)
     return images
 

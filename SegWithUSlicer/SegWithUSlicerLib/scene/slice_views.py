@@ -273,11 +273,22 @@ def show_structure(node: "slicer.vtkMRMLSegmentationNode", value: int) -> bool:
     return True
 
 
-def show_in_3d(node: "slicer.vtkMRMLSegmentationNode", visible: bool = True) -> None:
-    """Show the closed surfaces of all structures in the 3D views, or hide them; they are made at the first call."""
+def show_in_3d(
+    node: "slicer.vtkMRMLSegmentationNode", visible: bool = True, pause: Callable[[], None] = lambda: None
+) -> None:
+    """Show the closed surfaces of all structures in the 3D views, or hide them; they are made at the first call.
+
+    Args:
+        pause: called before each surface.
+    """
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-    if visible and not node.GetSegmentation().ContainsRepresentation(surface):
-        node.CreateClosedSurfaceRepresentation()
+    segmentation = node.GetSegmentation()
+    if visible and not segmentation.ContainsRepresentation(surface):
+        for identifier in segmentation.GetSegmentIDs():
+            pause()
+            if node.GetScene() is None:
+                return
+            segmentation.ConvertSingleSegment(identifier, surface)
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(surface)
     node.GetDisplayNode().SetVisibility3D(visible)
