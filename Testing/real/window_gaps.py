@@ -1,7 +1,7 @@
 """Print how long the window of 3D Slicer stands still: the processor time of its thread between two ticks of a timer.
 
     Slicer --no-splash --testing --additional-module-paths SegWithUSlicer \
-        --python-script Testing/real/window_gaps.py CASE_FOLDER IMAGE OTHER_CASE_FOLDER [--profile]
+        --python-script Testing/real/window_gaps.py CASE_FOLDER IMAGE OTHER_CASE_FOLDER [--where]
 
 The second case is opened by its own image, which must be where `case.json` names it, or else without.
 """
@@ -9,8 +9,6 @@ The second case is opened by its own image, which must be where `case.json` name
 from __future__ import annotations
 
 import argparse
-import cProfile
-import pstats
 import sys
 import time
 import traceback
@@ -25,6 +23,8 @@ import slicer
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "in_slicer"), str(HERE.parent / "helpers")]
 TICK_MS, QUIET_TICKS, SWITCHES = 20, 50, 10
+LONG_S = 0.2
+"""A gap of which --where prints where it ended."""
 
 
 def memory_mb() -> int:
@@ -36,11 +36,11 @@ def memory_mb() -> int:
 class Gaps:
     """Measures what the window's thread computes between the ticks of a timer."""
 
-    def __init__(self, profiled: bool) -> None:
-        self.profiled = profiled
+    def __init__(self, where: bool) -> None:
+        self.where = where
 
     def of(self, name: str, act: Callable[[], Any], done: Callable[[], bool] = lambda: True) -> None:
-        """Do something, wait until it is done and the window is quiet, and print the longest gaps in seconds."""
+        """Act, wait until it is done and the window is quiet; print the longest gaps and their sum (s), and MB."""
         gaps: list[float] = []
         last = time.thread_time()
 
@@ -48,14 +48,16 @@ class Gaps:
             nonlocal last
             now = time.thread_time()
             gaps.append(now - last)
+            if self.where and gaps[-1] > LONG_S:
+                frames = [frame for frame in traceback.extract_stack() if "SegWithUSlicerLib" in frame.filename]
+                print(f"{gaps[-1]:.2f} s before", *(f"{frame.name}:{frame.lineno}" for frame in frames), flush=True)
             last = now
 
         timer = qt.QTimer()
         timer.setInterval(TICK_MS)
         timer.connect("timeout()", tick)
         timer.start()
-        profile = cProfile.Profile(time.thread_time)
-        qt.QTimer.singleShot(TICK_MS, lambda: profile.runcall(act) if self.profiled else act())
+        qt.QTimer.singleShot(TICK_MS, act)
         began, quiet = len(gaps), 0
         while quiet < QUIET_TICKS or len(gaps) - began < QUIET_TICKS:
             before = len(gaps)
@@ -65,8 +67,6 @@ class Gaps:
         timer.stop()
         longest = " ".join(f"{gap:.2f}" for gap in sorted(gaps, reverse=True)[:4])
         print(f"| {name:<34} | {longest} | {sum(gaps):.1f} | {memory_mb()} |", flush=True)
-        if self.profiled:
-            pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
 
 
 def main() -> None:
@@ -75,13 +75,13 @@ def main() -> None:
     parser.add_argument("case", type=Path)
     parser.add_argument("image", type=Path)
     parser.add_argument("other", type=Path)
-    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--where", action="store_true")
     options = parser.parse_args(sys.argv[1:])
     from real_slicer import RealSlicer
 
     with RealSlicer(Path(slicer.app.temporaryPath)).running() as app:
         app.enter_module()
-        panel, gaps = app.widget.panel, Gaps(options.profile)
+        panel, gaps = app.widget.panel, Gaps(options.where)
         from SegWithUSlicerLib.run import session
 
         controller = panel.session.controller
@@ -95,7 +95,6 @@ def main() -> None:
         gaps.of("start a review", panel.ui.startReviewButton.click)
         gaps.of("end it", panel.review.end)
         opener = panel.cases.opener
-        opener.moved.add_folder(options.image.parent) if hasattr(opener.moved, "add_folder") else None
         folders = [options.case, options.other]
         for number in range(SWITCHES):
             gaps.of(f"open case {number}", lambda at=number: opener.open(folders[at % 2]))

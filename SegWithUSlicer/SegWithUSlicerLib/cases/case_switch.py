@@ -71,7 +71,7 @@ def put_case(
     volumes = []
     try:
         for number, (channel, image) in enumerate(images.items()):
-            volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}"))
+            volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}", pause))
             pause()
         return load_case(folder, volumes[0], volumes[1:], lasting=True, pause=pause)
     except BaseException:
@@ -97,13 +97,14 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
     return text.format(case=nodes.label)
 
 
-def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
+def remove_case(nodes: CaseNodes, with_images: bool = True, pause: Callable[[], None] = lambda: None) -> None:
     """Take a case, and the images that were loaded with it, out of the scene.
 
     Volumes that the user loaded, and images that another run was made from, stay.
 
     Args:
         with_images: False leaves the images: something works on them.
+        pause: called after each node.
     """
     scene = nodes.hub.GetScene()
     others = [other for other in find_cases(scene) if other.hub is not nodes.hub]
@@ -114,6 +115,7 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
     for part in [*parts, *(images if with_images else [])]:
         if part is not None:
             remove_node(part)
+            pause()
 
 
 def find_open(folder: Path) -> CaseNodes | None:
@@ -134,7 +136,7 @@ def _holds(path: Path, text: str) -> bool:
         return False
 
 
-def _put_volume(image: "sitk.Image", name: str) -> "slicer.vtkMRMLScalarVolumeNode":
+def _put_volume(image: "sitk.Image", name: str, pause: Callable[[], None]) -> "slicer.vtkMRMLScalarVolumeNode":
     """Make a volume of an image, voxel by voxel, on its own grid, right-handed."""
     import SimpleITK
 
@@ -142,6 +144,7 @@ def _put_volume(image: "sitk.Image", name: str) -> "slicer.vtkMRMLScalarVolumeNo
         raise InputError(_("The image of {name} is no volume with one value a voxel.").format(name=name))
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetAttribute(IMAGE_ATTRIBUTE, "1")
+    pause()
     matrix = ijk_to_ras(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     volume = Volume(image_from(SimpleITK.GetArrayViewFromImage(image)), matrix)
     make_right_handed(volume)

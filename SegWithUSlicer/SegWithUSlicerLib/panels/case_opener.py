@@ -159,8 +159,8 @@ class CaseOpener:
             text = _("The other case was not opened, because this review is not on the disk. {why}")
             self.message = text.format(why=trouble)
             return False
-        keep_alive()
         self._panel.overlay.release()  # which remembers how the map was shown
+        keep_alive()
         kept = self._close_others(there)
         keep_alive()
         nodes = load()
@@ -203,7 +203,7 @@ class CaseOpener:
                 if why:
                     kept.append(why)
                 else:
-                    remove_case(nodes, with_images=not self._panel.is_busy)
+                    remove_case(nodes, with_images=not self._panel.is_busy, pause=keep_alive)
         return kept
 
     def _resume_review(self, nodes: CaseNodes, was_reviewing: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import slicer
 
 from ..i18n import _
+from ..run.session import keep_alive
 from ..scene.case_nodes import CaseNodes
 from ..scene.map_display import COLOUR_MAPS
 from ..scene.overlay import Overlay, OverlaySettings
@@ -71,8 +72,10 @@ class OverlayPanel:
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run: as the last one was shown where it has the same map, else with its first map."""
         self.attach(nodes)
+        keep_alive()
         overlay = self.overlay
-        assert overlay is not None
+        if overlay is None:  # the scene was closed
+            return
         if overlay.map_name is None and overlay.available:
             former = self._former
             had = former.map_name if former is not None else None

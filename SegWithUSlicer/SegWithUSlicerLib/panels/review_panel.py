@@ -21,7 +21,7 @@ from ..review.opening import earlier_state, obstacle
 from ..review.session import ReviewSession
 from ..review.verdict_texts import verdict_text
 from ..run.model_store import ModelInfo
-from ..run.session import Debounce, set_setting, setting, start_timer, waiting_cursor
+from ..run.session import Debounce, keep_alive, set_setting, setting, start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import nodes_of
 from ..scene.readout import volume_text
@@ -157,9 +157,13 @@ class ReviewPanel:
         session.arrange = self._arranged
         self.ui.regionFilterEdit.text = ""
         self._relist(always=True)
+        keep_alive()
         self.edit.show(session.nodes)
         self._draw_setup()
         self._update_visibility()
+        keep_alive()
+        if self.session is not session:  # the scene was closed
+            return
         first = session.resumed_at if session.resumed_at in session.ids else session.following()
         if first is None:
             self.go_to_structure(session.unfinished() or session.state.asked[0])
@@ -169,6 +173,7 @@ class ReviewPanel:
         self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
         self._fold(True)
         self._scroll_later.trigger()
+        keep_alive()
         self._show_figures()
         self.on_review_changed()
 

@@ -26,11 +26,17 @@ COLOUR = (240 / 255, 228 / 255, 66 / 255)
 """As in the preview."""
 
 
-def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkMatrix4x4) -> None:
+def put_boxes(
+    nodes: CaseNodes,
+    boxes: Sequence[PlacedBox],
+    ijk_to_ras: vtk.vtkMatrix4x4,
+    pause: Callable[[], None] = lambda: None,
+) -> None:
     """Outline the boxes in the slice views; those of an earlier result of the run go.
 
     Args:
         ijk_to_ras: of the case's grid, without parent transforms.
+        pause: called after each box.
     """
     for node in nodes.boxes:
         remove_node(node)
@@ -53,6 +59,7 @@ def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkM
         display.SetGlyphSize(0.01)  # of the dot in the middle
         display.SetSelectedColor(*COLOUR)
         nodes.hub.SetNthNodeReferenceID(BOX, index, node.GetID())
+        pause()
 
 
 def placed(box: PlacedBox, ijk_to_ras: np.ndarray) -> tuple[np.ndarray, list[float]]:
@@ -109,10 +116,9 @@ def load_case(
     nodes.set_case(case, case_folder if lasting else None)
     needed.append(nodes.hub)
     put_maps(nodes, images, step)
-    _put_segmentation(nodes, case, images)
+    _put_segmentation(nodes, case, images, step)
     step()
-    put_boxes(nodes, case.boxes, images.stored_ijk_to_ras)
-    step()
+    put_boxes(nodes, case.boxes, images.stored_ijk_to_ras, step)
     put_regions(nodes, regions, images.regions, images.region_boxes)
     step()
     keep_original(nodes)
@@ -151,7 +157,7 @@ def _time_of(case: CaseDescription) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImages) -> None:
+def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImages, pause: Callable[[], None]) -> None:
     node = nodes.segmentation
     if node is None:
         title = _("{input} segmentation").format(input=nodes.label)
@@ -161,6 +167,7 @@ def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImage
         node.CreateDefaultDisplayNodes()
         # Outlines only: a fill would mix with the colours of the map and make them unreadable.
         node.GetDisplayNode().SetVisibility2DFill(False)
+    pause()
     # All results have nodes by now. Before the reference geometry, which is taken relative to the transform.
     follow_parent_transform(nodes)
     reference = next(iter([*nodes.inputs, *nodes.maps.values()]), None) or _volume_node(images.labels)

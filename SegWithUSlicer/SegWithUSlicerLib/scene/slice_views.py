@@ -283,17 +283,31 @@ def show_in_3d(
     """
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     segmentation = node.GetSegmentation()
+    node.CreateDefaultDisplayNodes()
     if visible and not segmentation.ContainsRepresentation(surface):
+        node.GetDisplayNode().SetVisibility3D(False)  # until all are there: each would be drawn
         for identifier in segmentation.GetSegmentIDs():
             pause()
             if node.GetScene() is None:
                 return
-            segmentation.ConvertSingleSegment(identifier, surface)
-    node.CreateDefaultDisplayNodes()
+            _make_surface(segmentation, segmentation.GetSegment(identifier), surface)
     node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(surface)
     node.GetDisplayNode().SetVisibility3D(visible)
     if visible:
         _look_at(node)
+
+
+def _make_surface(segmentation: "slicer.vtkSegmentation", segment: "slicer.vtkSegment", surface: str) -> None:
+    """Make the surface of one segment, as the segmentation would of all at once."""
+    labelmap = segmentation.GetSourceRepresentationName()
+    alone, copy = slicer.vtkSegmentation(), slicer.vtkSegment()
+    copy.SetLabelValue(segment.GetLabelValue())
+    copy.AddRepresentation(labelmap, segment.GetRepresentation(labelmap))
+    alone.SetSourceRepresentationName(labelmap)
+    alone.CopyConversionParameters(segmentation)
+    alone.AddSegment(copy, "alone")
+    alone.CreateRepresentation(surface)
+    segment.AddRepresentation(surface, copy.GetRepresentation(surface))
 
 
 def _look_at(node: "slicer.vtkMRMLSegmentationNode") -> None:
