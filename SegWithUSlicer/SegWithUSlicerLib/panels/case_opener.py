@@ -109,6 +109,7 @@ class CaseOpener:
 
     def _ask(self, folder: Path, case: CaseDescription, why: str) -> None:
         self._asked = folder, case
+        self.ui.casesButton.collapsed = False
         self.ui.imageLabel.text = why
         self.ui.imageFrame.visible = True
 

@@ -11,18 +11,20 @@ import slicer
 from SegWithUCore.models.bundle import LEAST_HEAD_MM
 from SegWithUCore.util.paths import user_models_folder
 
+from ..cases.case_switch import IMAGE_ATTRIBUTE
 from ..guarded import guarded
 from ..i18n import _
 from ..parameters import Parameters
 from ..run.model_store import ModelInfo
 from ..run.preview import PreflightResult, size_ras
-from ..run.session import WHEELS_SETTING, set_setting, setting
+from ..run.session import WHEELS_SETTING, Debounce, set_setting, setting
 from ..scene.case_nodes import is_ours
 from ..scene.slice_views import crosshair, shown_volumes
 from ..scene.volume_export import propose_roi
 from .widgets import GuiConnections, OneLine
 
 _SELECTOR_PX = 80
+ADDED_MS = 300
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""
 
@@ -44,6 +46,8 @@ class InputPanel:
         self._roi: Any = None
         self._selectors: list[Any] = []
         self._gui = GuiConnections()
+        # A volume that is being loaded has no image yet, and one of a case no sign of it.
+        self._added_later = Debounce(ADDED_MS, self._volume_added)
         self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
         ui.modelBox.addItems([model.name for model in self.models])
         # The default allows files and folders, and then Browse asks for a file.
@@ -128,9 +132,15 @@ class InputPanel:
             return
         selector = self._selectors[0]
         offered = [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
-        shown = [node for node in offered if node is not None and node.GetID() in shown_volumes()[0]]
+        offered = [node for node in offered if node is not None and not node.GetAttribute(IMAGE_ATTRIBUTE)]
+        shown = [node for node in offered if node.GetID() in shown_volumes()[0]]
         if len(shown or offered) == 1:
             selector.setCurrentNode((shown or offered)[0])
+
+    def _volume_added(self) -> None:
+        if self.ui.modelBox.visible and self.ui.modelBox.enabled:
+            self.hide_own_maps()
+            self.choose_shown()
 
     def hide_own_maps(self) -> None:
         """Leave our own maps out of the selectors: to be called when such nodes were added."""
@@ -244,6 +254,7 @@ class InputPanel:
         selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
         selector.setMinimumWidth(_SELECTOR_PX)
         selector.setMRMLScene(slicer.mrmlScene)
+        self._gui.connect_signal(selector, "nodeAdded(vtkMRMLNode*)", lambda _volume: self._added_later.trigger())
         self._gui.connect_signal(selector, "currentNodeChanged(vtkMRMLNode*)", self._channel_chosen)
         return selector
 

@@ -118,14 +118,15 @@ class OverlayPanel:
         self._list_maps()
         # A map that was deleted a moment ago still has its name.
         window = overlay.window if overlay is not None and overlay.map_name is not None else None
+        end = overlay.end if window is not None and overlay is not None else None
         for name in ("opacitySlider", "thresholdSlider", "colourBox"):
             getattr(self.ui, name).enabled = window is not None
-        if overlay is None or window is None:
+        if overlay is None or window is None or end is None:
             self.ui.showInputButton.visible = False
             self.ui.readoutLabel.text = ""
             return
         self.ui.showInputButton.visible = overlay.view_count == 0 and bool(overlay.nodes.inputs)
-        self._set_threshold_range(*window)
+        self._set_threshold_range(window[0], end)
         self._gui.refresh()
         self._read_out()
 

@@ -74,6 +74,8 @@ class ReviewPanel:
         self._nodes: CaseNodes | None = None
         self._is_entered = False
         self._folded: list[str] = []
+        self._frames: list[Any] = []
+        """The displays of the placed boxes that are hidden during the review."""
         self._gui = GuiConnections()
         self.table = ReviewTable(ui.regionsTable, self.go_to, self._relist)
         self.edit = EditPanel(ui)
@@ -172,6 +174,8 @@ class ReviewPanel:
         self.table.focus()
         self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
         self._fold(True)
+        self._frames = [box.GetDisplayNode() for box in session.nodes.boxes if box.GetDisplayVisibility()]
+        self._show_frames(False)
         self._scroll_later.trigger()
         keep_alive()
         self._show_figures()
@@ -210,6 +214,7 @@ class ReviewPanel:
             lambda: self.table.fill([], session.state.verdict_of),
             self._draw_setup,
             lambda: self._fold(False),
+            lambda: self._show_frames(True),
             self.on_review_changed,
         )
 
@@ -217,6 +222,10 @@ class ReviewPanel:
         """Fold the sections that were open, or open them again; what the user has opened meanwhile stays open."""
         for name in self._folded:
             getattr(self.ui, name).collapsed = folded
+
+    def _show_frames(self, visible: bool) -> None:
+        for display in self._frames:
+            display.SetVisibility(visible)
 
     def _scroll(self) -> None:
         area = self.ui.reviewButton.parent()

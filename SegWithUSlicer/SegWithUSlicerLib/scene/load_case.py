@@ -49,8 +49,10 @@ def put_boxes(
         node.SetCenter(*matrix[:3, 3])
         node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(matrix))
         node.SetLocked(True)
+        pause()
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
+        was_modifying = display.StartModify()
         display.SetVisibility3D(False)
         display.SetFillVisibility(False)
         display.SetHandlesInteractive(False)
@@ -58,6 +60,7 @@ def put_boxes(
         display.SetUseGlyphScale(False)
         display.SetGlyphSize(0.01)  # of the dot in the middle
         display.SetSelectedColor(*COLOUR)
+        display.EndModify(was_modifying)
         nodes.hub.SetNthNodeReferenceID(BOX, index, node.GetID())
         pause()
 
@@ -172,7 +175,7 @@ def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImage
     follow_parent_transform(nodes)
     reference = next(iter([*nodes.inputs, *nodes.maps.values()]), None) or _volume_node(images.labels)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    fill_segmentation(node, case.structures, labels_image(case.structures, images.labels, images.boxes))
+    fill_segmentation(node, case.structures, labels_image(case.structures, images.labels, images.boxes), pause)
 
 
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":

@@ -66,6 +66,11 @@ def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float
     return float(low), float(high)
 
 
+def highest_value(volume: "slicer.vtkMRMLScalarVolumeNode") -> float:
+    """Return the highest value of the map or of its colour scale, in its unit."""
+    return float(volume.GetAttribute(_UPPER_ATTRIBUTE)) - 1.0
+
+
 def keep_fixed(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:
     """Restore what dragging the mouse must not change: window, upper threshold, and that there is a threshold.
 

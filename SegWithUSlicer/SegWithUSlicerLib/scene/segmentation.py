@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -61,7 +61,10 @@ def oriented_image(
 
 
 def fill_segmentation(
-    node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "slicer.vtkOrientedImageData"
+    node: "slicer.vtkMRMLSegmentationNode",
+    structures: Sequence[Structure],
+    image: "slicer.vtkOrientedImageData",
+    pause: Callable[[], None] = lambda: None,
 ) -> None:
     """Make the node hold exactly these structures, in label order, each also when it is empty; one step for observers.
 
@@ -70,6 +73,7 @@ def fill_segmentation(
 
     Args:
         image: see `labels_image`.
+        pause: called after each segment.
     """
     ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
@@ -79,7 +83,7 @@ def fill_segmentation(
         for identifier in segmentation.GetSegmentIDs():
             if identifier not in wanted:
                 segmentation.RemoveSegment(identifier)
-        put_labels(node, ordered, image)
+        put_labels(node, ordered, image, pause)
         segmentation.ReorderSegments(wanted)
         node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
         node.RemoveAttribute(JUDGED_ATTRIBUTE)
@@ -89,7 +93,10 @@ def fill_segmentation(
 
 
 def put_labels(
-    node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "slicer.vtkOrientedImageData"
+    node: "slicer.vtkMRMLSegmentationNode",
+    structures: Sequence[Structure],
+    image: "slicer.vtkOrientedImageData",
+    pause: Callable[[], None] = lambda: None,
 ) -> None:
     """Draw these structures anew, in one step for observers; other segments stay.
 
@@ -105,6 +112,7 @@ def put_labels(
         segmentation.RemoveRepresentation(surface)
         for structure in structures:
             _put_segment(segmentation, structure, image)
+            pause()
         if had_surface:
             node.CreateClosedSurfaceRepresentation()
     finally:
