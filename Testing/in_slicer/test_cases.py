@@ -7,6 +7,7 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ import vtk
 from counting import calls_of
 from listed_cases import CASES, Listing, judged, segwithu
 from opened_module import Opened
+
+from SegWithUSlicerLib.panels import case_opener
+from SegWithUSlicerLib.run.session import keep_alive
+from SegWithUSlicerLib.scene.case_nodes import find_cases
 
 
 def _all_regions(listing: Listing, name: str) -> dict:
@@ -125,6 +130,28 @@ def test_a_click_opens_a_case_with_its_image_and_closes_the_one_before(listing: 
     ]
     assert [name for name in left if any(case in str(name) for case in CASES)] == []
     assert own.GetScene() is not None
+
+
+@pytest.mark.parametrize("pauses", [2, 4, 8, 20])
+def test_a_scene_that_is_closed_while_a_case_is_opened_stays_empty(listing: Listing, pauses: int) -> None:
+    first, second, *_others = CASES
+    listing.list_folder()
+    pausing = iter(range(pauses))
+
+    def close_at_last() -> None:
+        keep_alive()
+        if next(pausing, None) == pauses - 1:
+            slicer.mrmlScene.Clear(0)
+
+    with mock.patch.object(case_opener, "keep_alive", close_at_last):
+        listing.click(first)
+    assert next(pausing, None) is None, "the scene was closed"
+    left = [*find_cases(slicer.mrmlScene), *slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
+    assert left + slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") == []
+    assert (listing.open_case, listing.ui.overlayButton.visible) == ("", False)
+    listing.click(second)
+    assert listing.open_case == second
+    assert listing.opened.panel.inputs.volumes == [None], "the image of a case is not an input"
 
 
 def test_the_image_in_the_scene_is_the_one_that_was_segmented(listing: Listing) -> None:

@@ -47,7 +47,7 @@ class InputPanel:
         self._selectors: list[Any] = []
         self._gui = GuiConnections()
         # A volume that is being loaded has no image yet, and one of a case no sign of it.
-        self._added_later = Debounce(ADDED_MS, self._volume_added)
+        self.added_later = Debounce(ADDED_MS, self._volume_added)
         self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
         ui.modelBox.addItems([model.name for model in self.models])
         # The default allows files and folders, and then Browse asks for a file.
@@ -254,7 +254,7 @@ class InputPanel:
         selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
         selector.setMinimumWidth(_SELECTOR_PX)
         selector.setMRMLScene(slicer.mrmlScene)
-        self._gui.connect_signal(selector, "nodeAdded(vtkMRMLNode*)", lambda _volume: self._added_later.trigger())
+        self._gui.connect_signal(selector, "nodeAdded(vtkMRMLNode*)", lambda _volume: self.added_later.trigger())
         self._gui.connect_signal(selector, "currentNodeChanged(vtkMRMLNode*)", self._channel_chosen)
         return selector
 

@@ -105,6 +105,7 @@ class ModulePanel:
             self.models.close,
             self.review.close,
             self._preview_later.stop,
+            self.inputs.added_later.stop,
             self.overlay.forget,
             self._unbind,
         )

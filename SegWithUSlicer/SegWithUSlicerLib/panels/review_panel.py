@@ -138,6 +138,7 @@ class ReviewPanel:
 
     # -- beginning and end --
 
+    @waiting_cursor()
     def start(self) -> None:
         """Start a review of the shown run, or resume it."""
         if self.session is not None or self._nodes is None or not self.ui.startReviewButton.enabled:
@@ -170,7 +171,10 @@ class ReviewPanel:
         if first is None:
             self.go_to_structure(session.unfinished() or session.state.asked[0])
         else:
-            self.go_to(first)
+            self.go_to(first, keep_alive)
+        keep_alive()
+        if self.session is not session:
+            return
         self.table.focus()
         self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
         self._fold(True)
@@ -267,8 +271,8 @@ class ReviewPanel:
         self._draw_progress()
         return True
 
-    def go_to(self, region_id: int) -> None:
-        """Show a region, if it is of the question."""
+    def go_to(self, region_id: int, pause: Callable[[], None] = lambda: None) -> None:
+        """Show a region, if it is of the question; `pause` is called between the steps."""
         session = self.session
         if session is None:
             return
@@ -277,7 +281,9 @@ class ReviewPanel:
             self.ui.regionFilterEdit.text = ""
         if region_id not in session.ids:
             return
-        session.show(region_id)
+        session.show(region_id, pause)
+        if self.session is not session:  # ended in the pause
+            return
         self.table.select(region_id)
         region = session.current
         assert region is not None

@@ -101,10 +101,11 @@ class ReviewSession:
         """Why the disk does not hold everything; "" if it does."""
         return self.core.trouble or self._edit_trouble
 
-    def show(self, region_id: int) -> None:
-        """Show a region: views, highlight, clock."""
+    def show(self, region_id: int, pause: Callable[[], None] = lambda: None) -> None:
+        """Show a region: views, highlight, clock; `pause` is called before the views turn to it."""
         region = self.regions[self.ids.index(region_id)]
         self._take_up(region, self.subject(region))
+        pause()
         focus_on(self.nodes, region)
 
     def show_structure(self, name: str) -> None:

@@ -38,10 +38,11 @@ def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], 
 
 @contextmanager
 def waiting_cursor() -> Iterator[None]:
-    """Show that Slicer works on something."""
+    """Show that Slicer works on something; the views are drawn at its end, not in each `keep_alive`."""
     qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
     try:
-        yield
+        with slicer.util.RenderBlocker():
+            yield
     finally:
         qt.QApplication.restoreOverrideCursor()
 

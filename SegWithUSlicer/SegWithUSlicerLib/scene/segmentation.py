@@ -87,6 +87,7 @@ def fill_segmentation(
         segmentation.ReorderSegments(wanted)
         node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
         node.RemoveAttribute(JUDGED_ATTRIBUTE)
+        pause()
     finally:
         node.EndModify(was_modifying)
     node.Modified()
