@@ -17,8 +17,7 @@ from counting import calls_of
 from listed_cases import CASES, Listing, judged, segwithu
 from opened_module import Opened
 
-from SegWithUSlicerLib.panels import case_opener
-from SegWithUSlicerLib.run.session import keep_alive
+from SegWithUSlicerLib.run import session
 from SegWithUSlicerLib.scene.case_nodes import find_cases
 
 
@@ -132,18 +131,17 @@ def test_a_click_opens_a_case_with_its_image_and_closes_the_one_before(listing: 
     assert own.GetScene() is not None
 
 
-@pytest.mark.parametrize("pauses", [5, 8, 20])
+@pytest.mark.parametrize("pauses", [1, 2, 5, 8, 20])
 def test_a_scene_that_is_closed_while_a_case_is_opened_stays_empty(listing: Listing, pauses: int) -> None:
     first, second, *_others = CASES
     listing.list_folder()
     pausing = iter(range(pauses))
 
-    def close_at_last() -> None:
-        keep_alive()
+    def close_at_last(_flags: object) -> None:
         if next(pausing, None) == pauses - 1:
             slicer.mrmlScene.Clear(0)
 
-    with mock.patch.object(case_opener, "keep_alive", close_at_last):
+    with mock.patch.object(session.qt.QCoreApplication, "processEvents", close_at_last):
         listing.click(first)
     assert next(pausing, None) is None, "the scene was closed"
     left = [*find_cases(slicer.mrmlScene), *slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]

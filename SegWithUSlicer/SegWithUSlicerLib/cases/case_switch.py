@@ -3,7 +3,7 @@
 A case is only removed from the scene if all of it is on disk; what is not stays, and is reported.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ..review import store
 from ..scene.case_images import Volume, ijk_to_ras, image_from, make_right_handed
 from ..scene.case_nodes import CaseNodes, find_cases, remove_node
 from ..scene.load_case import load_case, remove_folder
+from ..scene.steps import pause
 from .moved_images import ImageMissingError, MovedImages
 
 if TYPE_CHECKING:
@@ -53,27 +54,24 @@ def find_images(
     return channels, notes
 
 
-def put_case(
-    folder: Path, name: str, images: Mapping[str, "sitk.Image"] | None, pause: Callable[[], None] = lambda: None
-) -> CaseNodes:
+def put_case(folder: Path, name: str, images: Mapping[str, "sitk.Image"] | None) -> CaseNodes:
     """Load a case folder into Slicer's scene, with its images; after an error the scene is as it was.
 
     Args:
         name: of the case; what the nodes are named after.
         images: of each channel, as `find_images` gives them; None shows the case without its image.
-        pause: as in `load_case`.
 
     Raises:
         InputError: the folder is damaged or does not fit the image.
     """
     if images is None:
-        return load_case(folder, None, lasting=True, pause=pause)
+        return load_case(folder, None, lasting=True)
     volumes = []
     try:
         for number, (channel, image) in enumerate(images.items()):
-            volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}", pause))
+            volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}"))
             pause()
-        return load_case(folder, volumes[0], volumes[1:], lasting=True, pause=pause)
+        return load_case(folder, volumes[0], volumes[1:], lasting=True)
     except BaseException:
         for volume in volumes:
             remove_node(volume)
@@ -97,14 +95,13 @@ def unkept_work(nodes: CaseNodes, root: Path) -> str:
     return text.format(case=nodes.label)
 
 
-def remove_case(nodes: CaseNodes, with_images: bool = True, pause: Callable[[], None] = lambda: None) -> None:
+def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
     """Take a case, and the images that were loaded with it, out of the scene.
 
     Volumes that the user loaded, and images that another run was made from, stay.
 
     Args:
         with_images: False leaves the images: something works on them.
-        pause: called after each node.
     """
     scene = nodes.hub.GetScene()
     others = [other for other in find_cases(scene) if other.hub is not nodes.hub]
@@ -136,7 +133,7 @@ def _holds(path: Path, text: str) -> bool:
         return False
 
 
-def _put_volume(image: "sitk.Image", name: str, pause: Callable[[], None]) -> "slicer.vtkMRMLScalarVolumeNode":
+def _put_volume(image: "sitk.Image", name: str) -> "slicer.vtkMRMLScalarVolumeNode":
     """Make a volume of an image, voxel by voxel, on its own grid, right-handed."""
     import SimpleITK
 

@@ -16,8 +16,9 @@ from ..cases.moved_images import ImageMissingError, MovedImages
 from ..i18n import _
 from ..review.opening import earlier_state, obstacle
 from ..run.command import CommandEnd, CommandProcess
-from ..run.session import keep_alive, start_timer, waiting_cursor
+from ..run.session import start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
+from ..scene.steps import pause
 from .review_panel import settings_folder
 from .widgets import connect_clicks
 
@@ -75,7 +76,7 @@ class CaseOpener:
             if there is not None:
                 return self._switch(lambda: there, there)
             case = read_description(folder)
-            keep_alive()
+            pause()
             try:
                 images, notes = find_images(folder, case.raw, self.moved)
             except ImageMissingError as error:
@@ -143,7 +144,7 @@ class CaseOpener:
 
     def _load(self, folder: Path, case: CaseDescription, images: Any, notes: Sequence[str] = ()) -> bool:
         notes = [*notes, *lost_maps(folder, case.raw).values()]
-        return self._switch(lambda: put_case(folder, case.name, images, keep_alive), None, notes)
+        return self._switch(lambda: put_case(folder, case.name, images), None, notes)
 
     def _switch(self, load: Callable[[], CaseNodes], there: CaseNodes | None, notes: Sequence[str] = ()) -> bool:
         """Show another case in place of the open one.
@@ -161,11 +162,10 @@ class CaseOpener:
             self.message = text.format(why=trouble)
             return False
         self._panel.overlay.release()  # which remembers how the map was shown
-        keep_alive()
+        pause()
         kept = self._close_others(there)
-        keep_alive()
         nodes = load()
-        keep_alive()
+        pause()
         # The image alone, or a map if there is none: the layer over the image before is of another patient.
         volume = next(iter([*nodes.inputs, *nodes.maps.values()]), None)
         slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=True)
@@ -204,7 +204,7 @@ class CaseOpener:
                 if why:
                     kept.append(why)
                 else:
-                    remove_case(nodes, with_images=not self._panel.is_busy, pause=keep_alive)
+                    remove_case(nodes, with_images=not self._panel.is_busy)
         return kept
 
     def _resume_review(self, nodes: CaseNodes, was_reviewing: bool) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import slicer
 
 from ..i18n import _
-from ..run.session import keep_alive
 from ..scene.case_nodes import CaseNodes
 from ..scene.map_display import COLOUR_MAPS
 from ..scene.overlay import Overlay, OverlaySettings
 from ..scene.readout import above_text
+from ..scene.steps import pause
 from .review_widgets import key_text
 from .widgets import GuiConnections, connect_clicks
 
@@ -72,10 +72,9 @@ class OverlayPanel:
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run: as the last one was shown where it has the same map, else with its first map."""
         self.attach(nodes)
-        keep_alive()
+        pause()
         overlay = self.overlay
-        if overlay is None:  # the scene was closed
-            return
+        assert overlay is not None
         if overlay.map_name is None and overlay.available:
             former = self._former
             had = former.map_name if former is not None else None
@@ -118,15 +117,16 @@ class OverlayPanel:
         self._list_maps()
         # A map that was deleted a moment ago still has its name.
         window = overlay.window if overlay is not None and overlay.map_name is not None else None
-        end = overlay.end if window is not None and overlay is not None else None
         for name in ("opacitySlider", "thresholdSlider", "colourBox"):
             getattr(self.ui, name).enabled = window is not None
-        if overlay is None or window is None or end is None:
+        if overlay is None or window is None:
             self.ui.showInputButton.visible = False
             self.ui.readoutLabel.text = ""
             return
         self.ui.showInputButton.visible = overlay.view_count == 0 and bool(overlay.nodes.inputs)
-        self._set_threshold_range(window[0], end)
+        # Colours end at the window; most of a large structure can be above it.
+        end = 1.0 if overlay.map_name == "error_probability" else window[1]
+        self._set_threshold_range(window[0], max(window[1], end))
         self._gui.refresh()
         self._read_out()
 

@@ -21,11 +21,12 @@ from ..review.opening import earlier_state, obstacle
 from ..review.session import ReviewSession
 from ..review.verdict_texts import verdict_text
 from ..run.model_store import ModelInfo
-from ..run.session import Debounce, keep_alive, set_setting, setting, start_timer, waiting_cursor
+from ..run.session import Debounce, set_setting, setting, start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import nodes_of
 from ..scene.readout import volume_text
 from ..scene.slice_views import crosshair, show_structure
+from ..scene.steps import pause
 from .edit_panel import EditPanel
 from .review_widgets import ORDERS, ReviewKeys, ReviewTable, actions_of, add_verdict_buttons, found_by, keys_text
 from .widgets import GuiConnections, connect_clicks
@@ -160,28 +161,24 @@ class ReviewPanel:
         session.arrange = self._arranged
         self.ui.regionFilterEdit.text = ""
         self._relist(always=True)
-        keep_alive()
+        pause()
         self.edit.show(session.nodes)
         self._draw_setup()
         self._update_visibility()
-        keep_alive()
-        if self.session is not session:  # the scene was closed
-            return
+        pause()
         first = session.resumed_at if session.resumed_at in session.ids else session.following()
         if first is None:
             self.go_to_structure(session.unfinished() or session.state.asked[0])
         else:
-            self.go_to(first, keep_alive)
-        keep_alive()
-        if self.session is not session:
-            return
+            self.go_to(first)
+        pause()
         self.table.focus()
         self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
         self._fold(True)
         self._frames = [box.GetDisplayNode() for box in session.nodes.boxes if box.GetDisplayVisibility()]
         self._show_frames(False)
         self._scroll_later.trigger()
-        keep_alive()
+        pause()
         self._show_figures()
         self.on_review_changed()
 
@@ -271,8 +268,8 @@ class ReviewPanel:
         self._draw_progress()
         return True
 
-    def go_to(self, region_id: int, pause: Callable[[], None] = lambda: None) -> None:
-        """Show a region, if it is of the question; `pause` is called between the steps."""
+    def go_to(self, region_id: int) -> None:
+        """Show a region, if it is of the question."""
         session = self.session
         if session is None:
             return
@@ -281,9 +278,7 @@ class ReviewPanel:
             self.ui.regionFilterEdit.text = ""
         if region_id not in session.ids:
             return
-        session.show(region_id, pause)
-        if self.session is not session:  # ended in the pause
-            return
+        session.show(region_id)
         self.table.select(region_id)
         region = session.current
         assert region is not None

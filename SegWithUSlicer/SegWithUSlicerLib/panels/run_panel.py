@@ -28,9 +28,7 @@ class RunPanel:
         self.ui = ui
         self._diagnostics = diagnostics
         self._last_stage = ""
-        self._status = RunStatus()
-        self._began = self._told = 0.0
-        """When the run began, and when its progress was last reported."""
+        self._stage, self._began = "", 0.0
         self._stop_clock: Callable[[], None] | None = None
         self._banner = OneLine(ui.bannerLabel, ui.bannerButton, ui.bannerDetailsLabel)
         self.problem: Problem | None = None
@@ -86,11 +84,8 @@ class RunPanel:
         bar = self.ui.progressBar
         bar.visible = busy
         self.ui.stageLabel.visible = busy
-        now = time.monotonic()
-        if status is not self._status:
-            self._status, self._told = status, now
         if busy and self._stop_clock is None:
-            self._began, self._stop_clock = now, start_timer(1000, self._draw_stage)
+            self._began, self._stop_clock = time.monotonic(), start_timer(1000, self._draw_stage)
         elif not busy and self._stop_clock is not None:
             self._stop_clock()
             self._stop_clock = None
@@ -102,16 +97,14 @@ class RunPanel:
         bar.setRange(0, 0 if status.fraction is None else 100)
         if status.fraction is not None:
             bar.value = round(100 * status.fraction)
+        left = "" if status.seconds_left is None else _(", about {n:.0f} s left").format(n=max(1, status.seconds_left))
+        self._stage = f"{status.stage[:1].upper()}{status.stage[1:]}{left}"
         self._draw_stage()
 
     def _draw_stage(self) -> None:
-        """Name the step, the time that it needs, unless that has passed, and the time since Apply."""
-        stage, now, left = self._status.stage, time.monotonic(), ""
-        seconds = (self._status.seconds_left or 0.0) - (now - self._told)
-        if seconds > 0:
-            left = _(", about {n:.0f} s left").format(n=max(1, seconds))
-        since = _(" ({n:.0f} s so far)").format(n=now - self._began) if now - self._began >= 1 else ""
-        self.ui.stageLabel.text = f"{stage[:1].upper()}{stage[1:]}{left}{since}"
+        """Count the seconds since Apply: what is reported can be old."""
+        since = _(" ({n:.0f} s so far)").format(n=time.monotonic() - self._began)
+        self.ui.stageLabel.text = f"{self._stage}{since}"
 
     def _show_banner(self, status: RunStatus, result: PreflightResult, is_current: bool) -> None:
         busy = status.phase is not Phase.IDLE

@@ -22,6 +22,7 @@ from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
+from ..scene.steps import pause
 from .edits import EditWatch, structure_at, take_mask
 from .opening import open_review
 from .store import has_unkept_edits, save_reviewed
@@ -101,8 +102,8 @@ class ReviewSession:
         """Why the disk does not hold everything; "" if it does."""
         return self.core.trouble or self._edit_trouble
 
-    def show(self, region_id: int, pause: Callable[[], None] = lambda: None) -> None:
-        """Show a region: views, highlight, clock; `pause` is called before the views turn to it."""
+    def show(self, region_id: int) -> None:
+        """Show a region: views, highlight, clock."""
         region = self.regions[self.ids.index(region_id)]
         self._take_up(region, self.subject(region))
         pause()

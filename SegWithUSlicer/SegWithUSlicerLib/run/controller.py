@@ -285,10 +285,9 @@ class RunController:
         try:
             nodes = self._tools.load(Path(str(event["case"])), run.request)
         except SegWithUError as error:
-            if run is self._run:
-                self._end(Outcome.FAILED, _message(error))
+            self._end(Outcome.FAILED, _message(error))
             return
-        if run is not self._run:  # cancelled between the steps of loading: what is in the scene stays
+        if run is not self._run:  # ended between the steps of loading: the scene was closed
             return
         self.nodes = nodes
         self.on_loaded(nodes)

@@ -3,7 +3,7 @@
 The boxes that a model placed in a whole head, as locked regions of interest in the slice views.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import slicer
 import vtk
 
 from SegWithUCore.case.case_file import CaseDescription, PlacedBox, read_description
-from SegWithUCore.util.errors import InputError
 
 from ..i18n import _
 from .case_images import CaseImages, Volume
@@ -21,22 +20,17 @@ from .map_display import put_maps
 from .read_case import read_case_images
 from .review_nodes import keep_original, put_regions, read_case_regions
 from .segmentation import fill_segmentation, labels_image
+from .steps import pause
 
 COLOUR = (240 / 255, 228 / 255, 66 / 255)
 """As in the preview."""
 
 
-def put_boxes(
-    nodes: CaseNodes,
-    boxes: Sequence[PlacedBox],
-    ijk_to_ras: vtk.vtkMatrix4x4,
-    pause: Callable[[], None] = lambda: None,
-) -> None:
+def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkMatrix4x4) -> None:
     """Outline the boxes in the slice views; those of an earlier result of the run go.
 
     Args:
         ijk_to_ras: of the case's grid, without parent transforms.
-        pause: called after each box.
     """
     for node in nodes.boxes:
         remove_node(node)
@@ -83,7 +77,6 @@ def load_case(
     channels: Sequence["slicer.vtkMRMLScalarVolumeNode"] = (),
     scene: "slicer.vtkMRMLScene | None" = None,
     lasting: bool = False,
-    pause: Callable[[], None] = lambda: None,
 ) -> CaseNodes:
     """Load a case folder, or update the nodes of the same inputs, model and place in place.
 
@@ -95,35 +88,24 @@ def load_case(
         channels: the further channels of the input.
         scene: needed only without an input; by default Slicer's.
         lasting: the folder is permanent, so that a review may be kept in it.
-        pause: called between the steps, so that a window can draw.
 
     Raises:
-        InputError: the folder is incomplete, or does not fit the input. The scene is then as it was. Or it was closed,
-            or the input removed, in a pause.
+        InputError: the folder is incomplete, or does not fit the input. The scene is then as it was.
     """
     scene = scene or (slicer.mrmlScene if input_node is None else input_node.GetScene())
     case = read_description(case_folder)
-    inputs = [] if input_node is None else [input_node, *channels]
-    needed: list[slicer.vtkMRMLNode] = [*inputs]
-
-    def step() -> None:
-        pause()
-        if any(node.GetScene() is None for node in needed):
-            text = _("The scene was closed, or the image removed, while the result was loaded: load it again.")
-            raise InputError(text, code="scene-closed")
-
-    images = read_case_images(case_folder, case, input_node, step)
+    images = read_case_images(case_folder, case, input_node)
     regions = read_case_regions(case_folder, None if images.regions is None else images.region_boxes)
-    step()
+    pause()
+    inputs = [] if input_node is None else [input_node, *channels]
     nodes = find_replaceable(scene, inputs, case) or new_case_nodes(scene, inputs, _label(scene, case, inputs))
     nodes.set_case(case, case_folder if lasting else None)
-    needed.append(nodes.hub)
-    put_maps(nodes, images, step)
-    _put_segmentation(nodes, case, images, step)
-    step()
-    put_boxes(nodes, case.boxes, images.stored_ijk_to_ras, step)
+    put_maps(nodes, images)
+    _put_segmentation(nodes, case, images)
+    pause()
+    put_boxes(nodes, case.boxes, images.stored_ijk_to_ras)
     put_regions(nodes, regions, images.regions, images.region_boxes)
-    step()
+    pause()
     keep_original(nodes)
     follow_parent_transform(nodes)
     put_in_folder(nodes)
@@ -160,7 +142,7 @@ def _time_of(case: CaseDescription) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImages, pause: Callable[[], None]) -> None:
+def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImages) -> None:
     node = nodes.segmentation
     if node is None:
         title = _("{input} segmentation").format(input=nodes.label)
@@ -175,7 +157,7 @@ def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImage
     follow_parent_transform(nodes)
     reference = next(iter([*nodes.inputs, *nodes.maps.values()]), None) or _volume_node(images.labels)
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-    fill_segmentation(node, case.structures, labels_image(case.structures, images.labels, images.boxes), pause)
+    fill_segmentation(node, case.structures, labels_image(case.structures, images.labels, images.boxes))
 
 
 def _volume_node(volume: Volume) -> "slicer.vtkMRMLScalarVolumeNode":

@@ -1,7 +1,5 @@
 """How a map is drawn: fixed window, threshold, colours and legend, all on display nodes only."""
 
-from collections.abc import Callable
-
 import numpy as np
 import slicer
 
@@ -11,6 +9,7 @@ from .case_images import CaseImages, MapVolume
 from .case_nodes import MAP, MAP_ATTRIBUTE, CaseNodes
 from .observers import nodes_of
 from .readout import voxels_above
+from .steps import pause
 
 # Perceptually uniform and readable with the common forms of colour blindness. Built-in nodes of every Slicer,
 # which are not saved with a scene: they are named by id, never copied.
@@ -64,11 +63,6 @@ def fixed_window(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float
     """Return the lowest and highest value of the map's colour scale, in its unit: the same for every patient."""
     low, high = volume.GetAttribute(WINDOW_ATTRIBUTE).split()
     return float(low), float(high)
-
-
-def highest_value(volume: "slicer.vtkMRMLScalarVolumeNode") -> float:
-    """Return the highest value of the map or of its colour scale, in its unit."""
-    return float(volume.GetAttribute(_UPPER_ATTRIBUTE)) - 1.0
 
 
 def keep_fixed(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:
@@ -150,12 +144,8 @@ def _legend_view(scene: "slicer.vtkMRMLScene") -> str:
     return views[0].GetID() if views else ""
 
 
-def put_maps(nodes: CaseNodes, images: CaseImages, pause: Callable[[], None] = lambda: None) -> None:
-    """Put the maps of a run into its scene, in place of those it had; what is not among them goes.
-
-    Args:
-        pause: called after each map.
-    """
+def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
+    """Put the maps of a run into its scene, in place of those it had; what is not among them goes."""
     scene, former = nodes.hub.GetScene(), nodes.maps
     for name, node in former.items():
         # A map of the earlier run must not be mistaken for a result of this one.

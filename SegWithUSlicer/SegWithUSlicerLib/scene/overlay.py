@@ -4,7 +4,6 @@ Nothing here recomputes anything: threshold, opacity and colours only touch disp
 and the image's own window are never changed.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,17 +86,9 @@ class Overlay:
 
     @property
     def window(self) -> tuple[float, float] | None:
-        """Lowest and highest value of the colour scale; None when no map is shown."""
+        """Lowest and highest value of the colour scale (and of the threshold slider); None when no map is shown."""
         volume = self._volume()
         return None if volume is None else map_display.fixed_window(volume)
-
-    @property
-    def end(self) -> float | None:
-        """The highest threshold: above every value of the map, of a probability 1; None when no map is shown."""
-        volume = self._volume()
-        if volume is None:
-            return None
-        return max(map_display.highest_value(volume), 1.0 if self._map_name == "error_probability" else -math.inf)
 
     @property
     def colour_map(self) -> str | None:

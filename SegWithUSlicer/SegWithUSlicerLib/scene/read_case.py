@@ -1,6 +1,5 @@
 """Read the volumes of a case folder, checked before any node of the scene is touched."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +14,19 @@ from SegWithUCore.util.errors import InputError
 from ..i18n import _
 from . import case_images
 from .case_images import CaseImages, MapVolume, Volume, array_of, boxes_of_labels, empty_image, image_from
+from .steps import pause
 
 # Corner positions may differ by this share of the smallest voxel edge: NIfTI keeps geometry in float32.
 _GRID_TOLERANCE = 0.05
 
 
 def read_case_images(
-    case_folder: Path,
-    case: CaseDescription,
-    input_node: "slicer.vtkMRMLVolumeNode | None",
-    pause: Callable[[], None] = lambda: None,
+    case_folder: Path, case: CaseDescription, input_node: "slicer.vtkMRMLVolumeNode | None"
 ) -> CaseImages:
     """Read segmentation, label volume of regions, if any, and maps.
 
     With an input, its exact geometry replaces the rounded one of the files, whose axes are turned round where Slicer
     has turned those of the input; without one they become right-handed.
-
-    Args:
-        pause: called between two files.
 
     Raises:
         InputError: a file is missing or unreadable, or is on another grid than the input or the segmentation; or

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import regular_file
 
 from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, union
+from .steps import pause
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
@@ -61,10 +62,7 @@ def oriented_image(
 
 
 def fill_segmentation(
-    node: "slicer.vtkMRMLSegmentationNode",
-    structures: Sequence[Structure],
-    image: "slicer.vtkOrientedImageData",
-    pause: Callable[[], None] = lambda: None,
+    node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "slicer.vtkOrientedImageData"
 ) -> None:
     """Make the node hold exactly these structures, in label order, each also when it is empty; one step for observers.
 
@@ -73,7 +71,6 @@ def fill_segmentation(
 
     Args:
         image: see `labels_image`.
-        pause: called after each segment.
     """
     ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
@@ -83,7 +80,7 @@ def fill_segmentation(
         for identifier in segmentation.GetSegmentIDs():
             if identifier not in wanted:
                 segmentation.RemoveSegment(identifier)
-        put_labels(node, ordered, image, pause)
+        put_labels(node, ordered, image)
         segmentation.ReorderSegments(wanted)
         node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
         node.RemoveAttribute(JUDGED_ATTRIBUTE)
@@ -94,10 +91,7 @@ def fill_segmentation(
 
 
 def put_labels(
-    node: "slicer.vtkMRMLSegmentationNode",
-    structures: Sequence[Structure],
-    image: "slicer.vtkOrientedImageData",
-    pause: Callable[[], None] = lambda: None,
+    node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "slicer.vtkOrientedImageData"
 ) -> None:
     """Draw these structures anew, in one step for observers; other segments stay.
 

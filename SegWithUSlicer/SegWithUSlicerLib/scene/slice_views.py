@@ -15,6 +15,7 @@ import vtk
 from .case_nodes import is_ours
 from .observers import Observations, nodes_of
 from .segmentation import segment_array, segment_id
+from .steps import pause
 
 _FOREGROUND_ROLE = "segwithu.user_foreground"
 _OPACITY_ATTRIBUTE = "SegWithU.UserForegroundOpacity"
@@ -273,24 +274,15 @@ def show_structure(node: "slicer.vtkMRMLSegmentationNode", value: int) -> bool:
     return True
 
 
-def show_in_3d(
-    node: "slicer.vtkMRMLSegmentationNode", visible: bool = True, pause: Callable[[], None] = lambda: None
-) -> None:
-    """Show the closed surfaces of all structures in the 3D views, or hide them; they are made at the first call.
-
-    Args:
-        pause: called before each surface.
-    """
+def show_in_3d(node: "slicer.vtkMRMLSegmentationNode", visible: bool = True) -> None:
+    """Show the closed surfaces of all structures in the 3D views, or hide them; they are made at the first call."""
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     segmentation = node.GetSegmentation()
-    node.CreateDefaultDisplayNodes()
     if visible and not segmentation.ContainsRepresentation(surface):
-        node.GetDisplayNode().SetVisibility3D(False)  # until all are there: each would be drawn
         for identifier in segmentation.GetSegmentIDs():
             pause()
-            if node.GetScene() is None:
-                return
             _make_surface(segmentation, segmentation.GetSegment(identifier), surface)
+    node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(surface)
     node.GetDisplayNode().SetVisibility3D(visible)
     if visible:
