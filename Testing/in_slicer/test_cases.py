@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -18,6 +19,7 @@ from listed_cases import CASES, Listing, judged, segwithu
 from opened_module import Opened
 
 from SegWithUSlicerLib.run import session
+from SegWithUSlicerLib.scene import steps
 from SegWithUSlicerLib.scene.case_nodes import find_cases
 
 
@@ -137,11 +139,12 @@ def test_a_scene_that_is_closed_while_a_case_is_opened_stays_empty(listing: List
     listing.list_folder()
     pausing = iter(range(pauses))
 
-    def close_at_last(_flags: object) -> None:
+    def close_at_last(draw: Callable[[], None]) -> None:
         if next(pausing, None) == pauses - 1:
             slicer.mrmlScene.Clear(0)
+        draw()
 
-    with mock.patch.object(session.qt.QCoreApplication, "processEvents", close_at_last):
+    with mock.patch.object(session, "pausing", lambda draw: steps.pausing(partial(close_at_last, draw))):
         listing.click(first)
     assert next(pausing, None) is None, "the scene was closed"
     left = [*find_cases(slicer.mrmlScene), *slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
