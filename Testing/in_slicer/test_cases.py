@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +17,10 @@ import vtk
 from counting import calls_of
 from listed_cases import CASES, Listing, judged, segwithu
 from opened_module import Opened
+
+from SegWithUSlicerLib.run import session
+from SegWithUSlicerLib.scene import steps
+from SegWithUSlicerLib.scene.case_nodes import find_cases
 
 
 def _all_regions(listing: Listing, name: str) -> dict:
@@ -126,6 +132,28 @@ def test_a_click_opens_a_case_with_its_image_and_closes_the_one_before(listing: 
     ]
     assert [name for name in left if any(case in str(name) for case in CASES)] == []
     assert own.GetScene() is not None
+
+
+@pytest.mark.parametrize("pauses", [1, 2, 5, 8, 20])
+def test_a_scene_that_is_closed_while_a_case_is_opened_stays_empty(listing: Listing, pauses: int) -> None:
+    first, second, *_others = CASES
+    listing.list_folder()
+    pausing = iter(range(pauses))
+
+    def close_at_last(draw: Callable[[], None]) -> None:
+        if next(pausing, None) == pauses - 1:
+            slicer.mrmlScene.Clear(0)
+        draw()
+
+    with mock.patch.object(session, "pausing", lambda draw: steps.pausing(partial(close_at_last, draw))):
+        listing.click(first)
+    assert next(pausing, None) is None, "the scene was closed"
+    left = [*find_cases(slicer.mrmlScene), *slicer.util.getNodesByClass("vtkMRMLSegmentationNode")]
+    assert left + slicer.util.getNodesByClass("vtkMRMLMarkupsROINode") == []
+    assert (listing.open_case, listing.ui.overlayButton.visible) == ("", False)
+    listing.click(second)
+    assert listing.open_case == second
+    assert listing.opened.panel.inputs.volumes == [None], "the image of a case is not an input"
 
 
 def test_the_image_in_the_scene_is_the_one_that_was_segmented(listing: Listing) -> None:

@@ -68,6 +68,15 @@ def test_try_it_chooses_the_whole_head_and_its_model_and_shows_the_head(opened: 
     assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
 
 
+def test_a_volume_that_is_loaded_meanwhile_is_chosen_unless_one_was(opened: Opened) -> None:
+    one = _volume("One")
+    opened.wait(lambda: opened.panel.inputs.volumes == [one], timeout=10)
+    assert opened.ui.runButton.enabled
+    _volume("Two")
+    opened.app.settle(1)
+    assert opened.panel.inputs.volumes == [one]
+
+
 def test_the_image_in_the_views_is_chosen_when_the_module_opens_unless_another_was(opened: Opened) -> None:
     opened.app.leave_module()
     one = _volume("One")

@@ -72,6 +72,7 @@ def test_threshold_and_opacity_change_the_picture_and_the_readout(opened: Opened
 def test_other_map_and_none(opened: Opened) -> None:
     segment_crop(opened)
     ui = opened.ui
+    assert opened.overlay.window[1] < ui.thresholdSlider.maximum == 1.0, "beyond the colours, to the last voxel"
     ui.mapBox.currentIndex = 1
     assert opened.overlay.map_name == "ranking"
     assert ui.thresholdSlider.maximum == pytest.approx(opened.overlay.window[1], abs=0.01)

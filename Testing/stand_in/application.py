@@ -48,6 +48,11 @@ class App(QT.QObject):
         """One turn of the event loop."""
         QtWidgets.QApplication.processEvents()
 
+    def pauseRender(self) -> None:
+        """Nothing draws here."""
+
+    resumeRender = pauseRender
+
     def keyboardModifiers(self) -> Any:
         """Keys that are held."""
         return QtWidgets.QApplication.keyboardModifiers()

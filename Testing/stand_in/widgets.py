@@ -102,6 +102,7 @@ class qMRMLNodeComboBox(QT.QWidget):
 
     currentNodeChanged = QtCore.Signal(object)
     nodeAboutToBeRemoved = QtCore.Signal(object)
+    nodeAdded = QtCore.Signal(object)
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)

@@ -70,7 +70,7 @@ def result_deviations(maps: VoxelMaps, structures: Sequence[StructureMetrics], b
         return []
     edge, wrong = segmented_at_edge(maps), expected_wrong_share(structures)
     if edge > limits["edge"]:
-        share, most = (f"{100 * each:.2g}%" for each in (edge, limits["edge"]))  # one voxel of thousands is not 0 %
+        share, most = (f"{100 * each:.2g} %" for each in (edge, limits["edge"]))  # one voxel of thousands is not 0 %
         text = f"After the run: {share} of the segmented voxels lie at the edge of the image or region of interest"
         found.append(f"{text} (calibration cases: at most {most}): a part may be missing, and {_ADVICE}.")
     if wrong is not None and wrong > limits["expected_wrong"] and not (bundle.calibration or {}).get("site"):

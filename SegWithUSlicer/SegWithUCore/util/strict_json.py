@@ -111,7 +111,9 @@ def typed(kind: Any, value: Any, place: str = "") -> Any:
         kinds = [of[0]] * len(value) if origin is Sequence or of[-1] is Ellipsis else list(of)
         if len(kinds) != len(value):
             raise ValueError(f"{place} has {len(value)} entries instead of {len(kinds)}")
-        return tuple(typed(kinds[index], inner, f"{place}/{index}") for index, inner in enumerate(value))
+        is_plain = {*kinds} == {int} == {*map(type, value)}  # a histogram, where a window would wait for each number
+        each = (typed(kinds[index], inner, f"{place}/{index}") for index, inner in enumerate(value))
+        return tuple(value if is_plain else each)
     if origin in (dict, Mapping) and isinstance(value, Mapping):
         return {of[0](key): typed(of[1], inner, f"{place}/{key}") for key, inner in value.items()}
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -159,7 +161,8 @@ def _check_values(content: Any, source: str, remedy: str, within: str = "") -> N
     seen = 0
     while waiting:
         place, value = waiting.pop()
-        seen += 1
+        is_plain = type(value) in _ARRAYS and {*map(type, value)} == {int} and max(map(abs, value)) < _TOO_LARGE
+        seen += 1 + (len(value) if is_plain else 0)
         if seen > MAXIMUM_VALUES or place.count("/") > MAXIMUM_DEPTH:
             what = f"{MAXIMUM_VALUES} values" if seen > MAXIMUM_VALUES else f"{MAXIMUM_DEPTH} levels"
             raise InputError(f"{source} holds more than {what}: {remedy}.")
@@ -167,7 +170,8 @@ def _check_values(content: Any, source: str, remedy: str, within: str = "") -> N
         if too_large or (isinstance(value, float) and not math.isfinite(value)):
             found = f"{str(value)[:_SHOWN]} at {place.rstrip('/') or 'the top level'}, which is not finite or too large"
             raise InputError(f"{source} holds {found}: {remedy}.")
-        inner = value.items() if isinstance(value, Mapping) else enumerate(value if isinstance(value, _ARRAYS) else ())
+        opened = isinstance(value, _ARRAYS) and not is_plain
+        inner = value.items() if isinstance(value, Mapping) else enumerate(value if opened else ())
         waiting += [(f"{place}{str(key)[:40].replace('/', ' ')}/", each) for key, each in inner]
 
 

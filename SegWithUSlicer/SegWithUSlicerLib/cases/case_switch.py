@@ -16,6 +16,7 @@ from ..review import store
 from ..scene.case_images import Volume, ijk_to_ras, image_from, make_right_handed
 from ..scene.case_nodes import CaseNodes, find_cases, remove_node
 from ..scene.load_case import load_case, remove_folder
+from ..scene.steps import pause
 from .moved_images import ImageMissingError, MovedImages
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def put_case(folder: Path, name: str, images: Mapping[str, "sitk.Image"] | None)
     try:
         for number, (channel, image) in enumerate(images.items()):
             volumes.append(_put_volume(image, name if number == 0 else f"{name} {channel}"))
+            pause()
         return load_case(folder, volumes[0], volumes[1:], lasting=True)
     except BaseException:
         for volume in volumes:
@@ -110,6 +112,7 @@ def remove_case(nodes: CaseNodes, with_images: bool = True) -> None:
     for part in [*parts, *(images if with_images else [])]:
         if part is not None:
             remove_node(part)
+            pause()
 
 
 def find_open(folder: Path) -> CaseNodes | None:
@@ -138,6 +141,7 @@ def _put_volume(image: "sitk.Image", name: str) -> "slicer.vtkMRMLScalarVolumeNo
         raise InputError(_("The image of {name} is no volume with one value a voxel.").format(name=name))
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetAttribute(IMAGE_ATTRIBUTE, "1")
+    pause()
     matrix = ijk_to_ras(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     volume = Volume(image_from(SimpleITK.GetArrayViewFromImage(image)), matrix)
     make_right_handed(volume)

@@ -18,6 +18,7 @@ from ..review.opening import earlier_state, obstacle
 from ..run.command import CommandEnd, CommandProcess
 from ..run.session import start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
+from ..scene.steps import pause
 from .review_panel import settings_folder
 from .widgets import connect_clicks
 
@@ -75,6 +76,7 @@ class CaseOpener:
             if there is not None:
                 return self._switch(lambda: there, there)
             case = read_description(folder)
+            pause()
             try:
                 images, notes = find_images(folder, case.raw, self.moved)
             except ImageMissingError as error:
@@ -108,6 +110,7 @@ class CaseOpener:
 
     def _ask(self, folder: Path, case: CaseDescription, why: str) -> None:
         self._asked = folder, case
+        self.ui.casesButton.collapsed = False
         self.ui.imageLabel.text = why
         self.ui.imageFrame.visible = True
 
@@ -159,8 +162,10 @@ class CaseOpener:
             self.message = text.format(why=trouble)
             return False
         self._panel.overlay.release()  # which remembers how the map was shown
+        pause()
         kept = self._close_others(there)
         nodes = load()
+        pause()
         # The image alone, or a map if there is none: the layer over the image before is of another patient.
         volume = next(iter([*nodes.inputs, *nodes.maps.values()]), None)
         slicer.util.setSliceViewerLayers(background=volume, foreground=None, label=None, fit=True)

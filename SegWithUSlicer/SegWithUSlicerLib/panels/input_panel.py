@@ -11,12 +11,13 @@ import slicer
 from SegWithUCore.models.bundle import LEAST_HEAD_MM
 from SegWithUCore.util.paths import user_models_folder
 
+from ..cases.case_switch import IMAGE_ATTRIBUTE
 from ..guarded import guarded
 from ..i18n import _
 from ..parameters import Parameters
 from ..run.model_store import ModelInfo
 from ..run.preview import PreflightResult, size_ras
-from ..run.session import WHEELS_SETTING, set_setting, setting
+from ..run.session import WHEELS_SETTING, Debounce, set_setting, setting
 from ..scene.case_nodes import is_ours
 from ..scene.slice_views import crosshair, shown_volumes
 from ..scene.volume_export import propose_roi
@@ -24,6 +25,7 @@ from .mask_table import MaskTable
 from .widgets import GuiConnections, OneLine
 
 _SELECTOR_PX = 80
+ADDED_MS = 300
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""
 _PLACED = 1.5
@@ -48,6 +50,8 @@ class InputPanel:
         self._selectors: list[Any] = []
         self._gui = GuiConnections()
         self.mask_table = MaskTable(ui.maskTable, on_change)
+        # A volume that is being loaded has no image yet, and one of a case no sign of it.
+        self.added_later = Debounce(ADDED_MS, self._volume_added)
         self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
         ui.modelBox.addItems([model.name for model in self.models])
         # The default allows files and folders, and then Browse asks for a file.
@@ -130,15 +134,11 @@ class InputPanel:
         """Choose the image that the views show, or the only one there is, if the user has chosen none yet."""
         if self._parameters is None or len(self._selectors) != 1 or self.volumes != [None]:
             return
-        offered = self.offered()
+        # The image of a case that is being looked at is none to be segmented.
+        offered = [node for node in self.offered() if not node.GetAttribute(IMAGE_ATTRIBUTE)]
         shown = [node for node in offered if node.GetID() in shown_volumes()[0]]
         if len(shown or offered) == 1:
             self._selectors[0].setCurrentNode((shown or offered)[0])
-
-    @property
-    def has_region_or_mask(self) -> bool:
-        """Whether a run is about a part of its image, or judges."""
-        return any(selector.currentNode() is not None for selector in (self.ui.roiSelector, self.ui.maskSelector))
 
     def offered(self) -> list["slicer.vtkMRMLScalarVolumeNode"]:
         """List the volumes that can be chosen for the first channel."""
@@ -152,6 +152,11 @@ class InputPanel:
         if self.model is not None and self.model.sides and self.is_complete and self._is_larger(_PLACED):
             names = tuple(f"{side} {name}" for side in self.model.sides for name in names)
         self.mask_table.show(self._parameters, names)
+
+    def _volume_added(self) -> None:
+        if self.ui.modelBox.visible and self.ui.modelBox.enabled:
+            self.hide_own_maps()
+            self.choose_shown()
 
     def hide_own_maps(self) -> None:
         """Leave our own maps out of the selectors: to be called when such nodes were added."""
@@ -266,6 +271,7 @@ class InputPanel:
         selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
         selector.setMinimumWidth(_SELECTOR_PX)
         selector.setMRMLScene(slicer.mrmlScene)
+        self._gui.connect_signal(selector, "nodeAdded(vtkMRMLNode*)", lambda _volume: self.added_later.trigger())
         self._gui.connect_signal(selector, "currentNodeChanged(vtkMRMLNode*)", self._channel_chosen)
         return selector
 

@@ -15,12 +15,13 @@ from ..parameters import Parameters, run_settings
 from ..run.controller import RunRequest, RunStatus
 from ..run.model_store import ModelInfo, licence_question, list_models
 from ..run.preview import PreflightCheck, PreflightResult
-from ..run.session import Debounce, session, set_setting, setting
+from ..run.session import Debounce, session, set_setting, setting, waiting_cursor
 from ..scene.case_nodes import CaseNodes, find_cases, remove_items_without_node
 from ..scene.load_case import follow_parent_transform
 from ..scene.observers import Observations
 from ..scene.sample import load_sample
 from ..scene.slice_views import shown_volumes
+from ..scene.steps import pause
 from .cases_panel import CasesPanel
 from .input_panel import InputPanel, wheels_problem
 from .models_panel import ModelsPanel
@@ -109,6 +110,7 @@ class ModulePanel:
             self.models.close,
             self.review.close,
             self._preview_later.stop,
+            self.inputs.added_later.stop,
             self.overlay.forget,
             self._unbind,
         )
@@ -242,6 +244,7 @@ class ModulePanel:
             except Exception as error:  # noqa: BLE001 - reported already, and drawing again would not end
                 show_in_console(error)
 
+    @waiting_cursor()
     def _loaded(self, nodes: CaseNodes) -> None:
         self.inputs.hide_own_maps()
         self.inputs.show_handles(False)
@@ -261,6 +264,7 @@ class ModulePanel:
         if self._parameters is not None:
             self._parameters.run = nodes.hub
         self.overlay.show_run(nodes)
+        pause()
         self._show(nodes)
 
     def _attach_shown_run(self) -> None:

@@ -11,6 +11,7 @@ from ..scene.case_nodes import CaseNodes
 from ..scene.map_display import COLOUR_MAPS
 from ..scene.overlay import Overlay, OverlaySettings
 from ..scene.readout import above_text
+from ..scene.steps import pause
 from .review_widgets import key_text
 from .widgets import GuiConnections, connect_clicks
 
@@ -71,6 +72,7 @@ class OverlayPanel:
     def show_run(self, nodes: CaseNodes) -> None:
         """Show a run: as the last one was shown where it has the same map, else with its first map."""
         self.attach(nodes)
+        pause()
         overlay = self.overlay
         assert overlay is not None
         if overlay.map_name is None and overlay.available:
@@ -122,7 +124,9 @@ class OverlayPanel:
             self.ui.readoutLabel.text = ""
             return
         self.ui.showInputButton.visible = overlay.view_count == 0 and bool(overlay.nodes.inputs)
-        self._set_threshold_range(*window)
+        # Colours end at the window; most of a large structure can be above it.
+        end = 1.0 if overlay.map_name == "error_probability" else window[1]
+        self._set_threshold_range(window[0], max(window[1], end))
         self._gui.refresh()
         self._read_out()
 

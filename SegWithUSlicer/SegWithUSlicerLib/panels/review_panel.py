@@ -26,6 +26,7 @@ from ..scene.case_nodes import CaseNodes
 from ..scene.observers import nodes_of
 from ..scene.readout import volume_text
 from ..scene.slice_views import crosshair, show_structure
+from ..scene.steps import pause
 from .contour_panel import ContourPanel
 from .edit_panel import EditPanel
 from .review_widgets import ORDERS, ReviewKeys, ReviewTable, actions_of, add_verdict_buttons, found_by, keys_text
@@ -75,6 +76,8 @@ class ReviewPanel:
         self._nodes: CaseNodes | None = None
         self._is_entered = False
         self._folded: list[str] = []
+        self._frames: list[Any] = []
+        """The displays of the placed boxes that are hidden during the review."""
         self._gui = GuiConnections()
         self.table = ReviewTable(ui.regionsTable, self.go_to, self._relist)
         self.edit = EditPanel(ui)
@@ -140,6 +143,7 @@ class ReviewPanel:
 
     # -- beginning and end --
 
+    @waiting_cursor()
     def start(self) -> None:
         """Start a review of the shown run, or resume it."""
         if self.session is not None or self._nodes is None or not self.ui.startReviewButton.enabled:
@@ -161,18 +165,24 @@ class ReviewPanel:
         session.arrange = self._arranged
         self.ui.regionFilterEdit.text = ""
         self._relist(always=True)
+        pause()
         self.edit.show(session.nodes)
         self._draw_setup()
         self._update_visibility()
+        pause()
         first = session.resumed_at if session.resumed_at in session.ids else session.following()
         if first is None:
             self.go_to_structure(session.unfinished() or session.state.asked[0])
         else:
             self.go_to(first)
+        pause()
         self.table.focus()
         self._folded = [name for name in SECTIONS if not getattr(self.ui, name).collapsed]
         self._fold(True)
+        self._frames = [box.GetDisplayNode() for box in session.nodes.boxes if box.GetDisplayVisibility()]
+        self._show_frames(False)
         self._scroll_later.trigger()
+        pause()
         self._show_figures()
         self.on_review_changed()
 
@@ -210,6 +220,7 @@ class ReviewPanel:
             lambda: self.table.fill([], session.state.verdict_of),
             self._draw_setup,
             lambda: self._fold(False),
+            lambda: self._show_frames(True),
             self.on_review_changed,
         )
 
@@ -217,6 +228,10 @@ class ReviewPanel:
         """Fold the sections that were open, or open them again; what the user has opened meanwhile stays open."""
         for name in self._folded:
             getattr(self.ui, name).collapsed = folded
+
+    def _show_frames(self, visible: bool) -> None:
+        for display in self._frames:
+            display.SetVisibility(visible)
 
     def _scroll(self) -> None:
         area = self.ui.reviewButton.parent()

@@ -1,7 +1,7 @@
 """The section "Run": Apply, progress, warning banner, log."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import qt
@@ -10,6 +10,7 @@ from ..guarded import Problem, guarded
 from ..i18n import _
 from ..run.controller import Outcome, Phase, RunStatus
 from ..run.preview import PreflightResult
+from ..run.session import start_timer
 from .widgets import OneLine
 
 _MODELS_PAGE = "https://github.com/SegWithUSlicer/SlicerSegWithU/tree/main/docs/models"
@@ -27,6 +28,8 @@ class RunPanel:
         self.ui = ui
         self._diagnostics = diagnostics
         self._last_stage = ""
+        self._stage, self._began = "", 0.0
+        self._stop_clock: Callable[[], None] | None = None
         self._banner = OneLine(ui.bannerLabel, ui.bannerButton, ui.bannerDetailsLabel)
         self.problem: Problem | None = None
         """What went wrong unexpectedly, shown until the next run or choice."""
@@ -45,11 +48,12 @@ class RunPanel:
         """
         busy = status.phase is not Phase.IDLE
         self.ui.runButton.text = _("Cancel") if busy else _("Apply")
+        self.ui.runButton.visible = busy or can_run or not is_reviewing
         self.ui.runButton.enabled = status.phase is not Phase.CANCELLING if busy else can_run
         self._show_progress(status, busy)
         text = status.message if is_current else ""
         problem = self.problem.message if self.problem is not None else ""
-        is_past = is_reviewing and status.outcome is Outcome.DONE
+        is_past = is_reviewing and (status.outcome is Outcome.DONE or not can_run)
         # Where the banner names what to do first, it is not repeated.
         hint = "" if result.refused else hint
         self.ui.statusLabel.text = problem or ("" if busy else text or hint)
@@ -80,6 +84,11 @@ class RunPanel:
         bar = self.ui.progressBar
         bar.visible = busy
         self.ui.stageLabel.visible = busy
+        if busy and self._stop_clock is None:
+            self._began, self._stop_clock = time.monotonic(), start_timer(1000, self._draw_stage)
+        elif not busy and self._stop_clock is not None:
+            self._stop_clock()
+            self._stop_clock = None
         if not busy:
             bar.setRange(0, 100)
             bar.value = 0
@@ -88,10 +97,14 @@ class RunPanel:
         bar.setRange(0, 0 if status.fraction is None else 100)
         if status.fraction is not None:
             bar.value = round(100 * status.fraction)
-        stage, left = status.stage, ""
-        if status.seconds_left is not None:
-            left = _(", about {n:.0f} s left").format(n=max(1, status.seconds_left))
-        self.ui.stageLabel.text = f"{stage[:1].upper()}{stage[1:]}{left}"
+        left = "" if status.seconds_left is None else _(", about {n:.0f} s left").format(n=max(1, status.seconds_left))
+        self._stage = f"{status.stage[:1].upper()}{status.stage[1:]}{left}"
+        self._draw_stage()
+
+    def _draw_stage(self) -> None:
+        """Count the seconds since Apply: what is reported can be old."""
+        since = _(" ({n:.0f} s so far)").format(n=time.monotonic() - self._began)
+        self.ui.stageLabel.text = f"{self._stage}{since}"
 
     def _show_banner(self, status: RunStatus, result: PreflightResult, is_current: bool) -> None:
         busy = status.phase is not Phase.IDLE

@@ -12,6 +12,7 @@ from SegWithUCore.report.tables import expected_cell, volume_cell
 from SegWithUCore.review.flags import Rule
 
 from ..i18n import _
+from ..run.session import waiting_cursor
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, expected_text, typeset, volume_text
 from ..scene.slice_views import show_in_3d, show_structure
@@ -150,7 +151,8 @@ class StructuresPanel:
     def _show_in_3d(self, checked: bool) -> None:
         segmentation = self._nodes.segmentation if self._nodes is not None else None
         if segmentation is not None:
-            show_in_3d(segmentation, checked)
+            with waiting_cursor():
+                show_in_3d(segmentation, checked)
 
     def _is_in_3d(self) -> bool:
         segmentation = self._nodes.segmentation if self._nodes is not None else None

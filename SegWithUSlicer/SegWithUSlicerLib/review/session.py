@@ -23,6 +23,7 @@ from ..guarded import attempt
 from ..scene.case_nodes import CaseNodes
 from ..scene.focus import RegionHighlight, focus_on
 from ..scene.segmentation import mark_judged
+from ..scene.steps import pause
 from .contour import Contour, draw_runs
 from .edits import EditWatch, structure_at, take_mask
 from .opening import open_review
@@ -107,6 +108,7 @@ class ReviewSession:
         """Show a region: views, highlight, clock."""
         region = self.regions[self.ids.index(region_id)]
         self._take_up(region, self.subject(region))
+        pause()
         focus_on(self.nodes, region)
 
     def show_structure(self, name: str) -> None:

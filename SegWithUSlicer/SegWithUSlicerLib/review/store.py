@@ -13,7 +13,7 @@ from typing import Any
 
 import slicer
 
-from SegWithUCore.case.case_file import read_description
+from SegWithUCore.case.case_file import read_case
 from SegWithUCore.review.reviewer import version_path
 from SegWithUCore.review.reviews import Elsewhere
 from SegWithUCore.review.session import case_key
@@ -167,7 +167,7 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
 def is_same_case(folder: Path, nodes: CaseNodes) -> bool:
     """Check whether the folder holds the run in the scene: it may hold a newer one than the saved scene."""
     try:
-        return read_description(folder).raw.get("created") == nodes.case.raw.get("created")
+        return read_case(folder).get("created") == nodes.case.raw.get("created")
     except InputError:
         return False
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SegWithUCore.inference.settings import DEFAULTS, RunSettings
+from SegWithUCore.review.status import Level
 from SegWithUCore.util.errors import InputError, SegWithUError
 
 from ..guarded import details_of, reason_of, report, show_in_console
@@ -309,6 +310,8 @@ class RunController:
         except SegWithUError as error:
             self._end(Outcome.FAILED, _message(error))
             return
+        if run is not self._run:  # ended between the steps of loading: the scene was closed
+            return
         self.nodes = nodes
         if run.folder is not None and self._tools.keep(nodes, run.folder):
             run.folder = None
@@ -320,7 +323,9 @@ class RunController:
         device += _(" in {n} passes").format(n=passes) if passes > 1 else ""
         done = text.format(seconds=event.get("seconds") or 0, device=device)
         light = nodes.case.raw["light"]
-        told = f"{light['level'].capitalize()}: {light['reason']}"
+        # Rules have looked at each structure, nobody at the image.
+        level = _("No structure is flagged") if light["level"] == Level.NOT_FLAGGED.value else light["level"].capitalize()
+        told = f"{level}: {light['reason']}"
         self._end(Outcome.DONE, " ".join(filter(None, [done, told, run.engine_remark])))
 
     def _error(self, run: _Run, event: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The session that panel and scripts of one Slicer share: worker with timer, private folders, installer."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,13 @@ from typing import Any
 import qt
 import slicer
 
+from SegWithUCore.util.errors import InputError
+
 from ..guarded import guarded, last_problem
+from ..i18n import _
 from ..scene.case_nodes import CaseNodes
 from ..scene.load_case import load_case
+from ..scene.steps import pausing
 from ..scene.volume_export import export_mask, export_volume, is_unchanged
 from .controller import CASE_FOLDER, RunController, RunRequest, RunTools
 from .install import Installer, InstallOutcome, InstallResult, slicer_tools
@@ -19,6 +23,10 @@ from .private_folder import PrivateFolder
 from .worker import WorkerProcess
 
 WHEELS_SETTING = "SegWithU/Wheels"
+
+
+class SceneClosedError(InputError):
+    """The scene was closed between two steps."""
 
 
 def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], None]:
@@ -38,11 +46,25 @@ def start_timer(interval_ms: int, callback: Callable[[], None]) -> Callable[[], 
 
 @contextmanager
 def waiting_cursor() -> Iterator[None]:
-    """Show that Slicer works on something."""
+    """Show that Slicer works on something.
+
+    In the pauses of the work the window draws and timers are served; clicks and keys wait for its end, and so do the
+    views. A scene that is closed in a pause ends the block, by a SceneClosedError that ends here.
+    """
+    closings: list[object] = []
+    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.StartCloseEvent, lambda *_: closings.append(None))
+
+    def draw() -> None:
+        qt.QCoreApplication.processEvents(qt.QEventLoop.ExcludeUserInputEvents)
+        if closings:
+            raise SceneClosedError(_("The scene was closed meanwhile: open the case again."), code="scene-closed")
+
     qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
     try:
-        yield
+        with slicer.util.RenderBlocker(), pausing(draw), suppress(SceneClosedError):
+            yield
     finally:
+        slicer.mrmlScene.RemoveObserver(tag)
         qt.QApplication.restoreOverrideCursor()
 
 

@@ -22,6 +22,7 @@ from .map_display import put_maps
 from .read_case import read_case_images
 from .review_nodes import keep_original, keep_runner_up, put_regions, read_case_regions
 from .segmentation import fill_segmentation, labels_image, segment_id
+from .steps import pause
 
 COLOUR = (240 / 255, 228 / 255, 66 / 255)
 """As in the preview."""
@@ -44,8 +45,10 @@ def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkM
         node.SetCenter(*matrix[:3, 3])
         node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(matrix))
         node.SetLocked(True)
+        pause()
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
+        was_modifying = display.StartModify()
         display.SetVisibility3D(False)
         display.SetFillVisibility(False)
         display.SetHandlesInteractive(False)
@@ -53,7 +56,9 @@ def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkM
         display.SetUseGlyphScale(False)
         display.SetGlyphSize(0.01)  # of the dot in the middle
         display.SetSelectedColor(*COLOUR)
+        display.EndModify(was_modifying)
         nodes.hub.SetNthNodeReferenceID(BOX, index, node.GetID())
+        pause()
 
 
 def placed(box: PlacedBox, ijk_to_ras: np.ndarray) -> tuple[np.ndarray, list[float]]:
@@ -95,6 +100,7 @@ def load_case(
     case = read_description(case_folder)
     images = read_case_images(case_folder, case, input_node)
     regions = read_case_regions(case_folder, None if images.regions is None else images.region_boxes)
+    pause()
     inputs = [] if input_node is None else [input_node, *channels]
     nodes = find_replaceable(scene, inputs, case, mask)
     nodes = nodes or new_case_nodes(scene, inputs, _label(scene, case, inputs))
@@ -102,8 +108,10 @@ def load_case(
     nodes.set_case(case, case_folder if lasting else None)
     put_maps(nodes, images)
     _put_segmentation(nodes, case, images)
+    pause()
     put_boxes(nodes, case.boxes, images.stored_ijk_to_ras)
     put_regions(nodes, regions, images.regions, images.region_boxes)
+    pause()
     keep_original(nodes)
     if not lasting:  # else it is read when a contour is scrolled
         with suppress(InputError):  # of an earlier version
@@ -156,6 +164,7 @@ def _put_segmentation(nodes: CaseNodes, case: CaseDescription, images: CaseImage
         node.CreateDefaultDisplayNodes()
         # Outlines only: a fill would mix with the colours of the map and make them unreadable.
         node.GetDisplayNode().SetVisibility2DFill(False)
+    pause()
     # All results have nodes by now. Before the reference geometry, which is taken relative to the transform.
     follow_parent_transform(nodes)
     reference = next(iter([*nodes.inputs, *nodes.maps.values()]), None) or _volume_node(images.labels)

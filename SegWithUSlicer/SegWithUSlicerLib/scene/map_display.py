@@ -9,6 +9,7 @@ from .case_images import CaseImages, MapVolume
 from .case_nodes import MAP, MAP_ATTRIBUTE, CaseNodes
 from .observers import nodes_of
 from .readout import voxels_above
+from .steps import pause
 
 # Perceptually uniform and readable with the common forms of colour blindness. Built-in nodes of every Slicer,
 # which are not saved with a scene: they are named by id, never copied.
@@ -162,3 +163,4 @@ def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
             prepare_display(node, entry)
         finally:
             node.EndModify(was_modifying)
+        pause()

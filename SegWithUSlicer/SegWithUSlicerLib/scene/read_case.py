@@ -14,6 +14,7 @@ from SegWithUCore.util.errors import InputError
 from ..i18n import _
 from . import case_images
 from .case_images import CaseImages, MapVolume, Volume, array_of, boxes_of_labels, empty_image, image_from
+from .steps import pause
 
 # Corner positions may differ by this share of the smallest voxel edge: NIfTI keeps geometry in float32.
 _GRID_TOLERANCE = 0.05
@@ -32,6 +33,7 @@ def read_case_images(
             the segmentation holds a label that the case does not name.
     """
     labels = _read(case_folder / SEGMENTATION_FILE)
+    pause()
     stored_ijk_to_ras = labels.ijk_to_ras
     if input_node is None:
         case_images.make_right_handed(labels)
@@ -43,6 +45,7 @@ def read_case_images(
         text = _("The case does not name label {value}: segment the case again.")
         raise InputError(text.format(value=unknown[0]), code="unknown-label")
     if (case_folder / REGIONS_FILE).is_file():
+        pause()
         images.regions = _read(case_folder / REGION_LABELS_FILE)
         for name in (REGIONS_FILE, REGION_LABELS_FILE) if case.raw.get("regions") is not None else ():
             if not is_as_written(case_folder, case.raw, name):
@@ -50,6 +53,7 @@ def read_case_images(
         _put_on_grid(images.regions, reference, case_folder / REGION_LABELS_FILE)
         images.region_boxes = boxes_of_labels(images.regions.array)
     for name, info in case.maps.items():
+        pause()
         images.maps[name] = _read_map(case_folder / info.file, info, reference)
     return images
 

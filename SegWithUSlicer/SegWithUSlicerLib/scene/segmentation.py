@@ -18,6 +18,7 @@ from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import regular_file
 
 from .case_images import Box, Volume, array_of, boxes_of_labels, image_from, union
+from .steps import pause
 
 CONTENT_ATTRIBUTE = "SegWithU.Content"
 JUDGED_ATTRIBUTE = "SegWithU.Judged"
@@ -84,6 +85,7 @@ def fill_segmentation(
         segmentation.ReorderSegments(wanted)
         node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
         node.RemoveAttribute(JUDGED_ATTRIBUTE)
+        pause()
     finally:
         node.EndModify(was_modifying)
     node.Modified()
@@ -106,6 +108,7 @@ def put_labels(
         segmentation.RemoveRepresentation(surface)
         for structure in structures:
             _put_segment(segmentation, structure, image)
+            pause()
         if had_surface:
             node.CreateClosedSurfaceRepresentation()
     finally:

@@ -15,6 +15,7 @@ import vtk
 from .case_nodes import is_ours
 from .observers import Observations, nodes_of
 from .segmentation import segment_array, segment_id
+from .steps import pause
 
 _FOREGROUND_ROLE = "segwithu.user_foreground"
 _OPACITY_ATTRIBUTE = "SegWithU.UserForegroundOpacity"
@@ -276,13 +277,29 @@ def show_structure(node: "slicer.vtkMRMLSegmentationNode", value: int) -> bool:
 def show_in_3d(node: "slicer.vtkMRMLSegmentationNode", visible: bool = True) -> None:
     """Show the closed surfaces of all structures in the 3D views, or hide them; they are made at the first call."""
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
-    if visible and not node.GetSegmentation().ContainsRepresentation(surface):
-        node.CreateClosedSurfaceRepresentation()
+    segmentation = node.GetSegmentation()
+    if visible and not segmentation.ContainsRepresentation(surface):
+        for identifier in segmentation.GetSegmentIDs():
+            pause()
+            _make_surface(segmentation, segmentation.GetSegment(identifier), surface)
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(surface)
     node.GetDisplayNode().SetVisibility3D(visible)
     if visible:
         _look_at(node)
+
+
+def _make_surface(segmentation: "slicer.vtkSegmentation", segment: "slicer.vtkSegment", surface: str) -> None:
+    """Make the surface of one segment, as the segmentation would of all at once."""
+    labelmap = segmentation.GetSourceRepresentationName()
+    alone, copy = slicer.vtkSegmentation(), slicer.vtkSegment()
+    copy.SetLabelValue(segment.GetLabelValue())
+    copy.AddRepresentation(labelmap, segment.GetRepresentation(labelmap))
+    alone.SetSourceRepresentationName(labelmap)
+    alone.CopyConversionParameters(segmentation)
+    alone.AddSegment(copy, "alone")
+    alone.CreateRepresentation(surface)
+    segment.AddRepresentation(surface, copy.GetRepresentation(surface))
 
 
 def _look_at(node: "slicer.vtkMRMLSegmentationNode") -> None:
