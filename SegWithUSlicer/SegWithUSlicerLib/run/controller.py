@@ -324,7 +324,8 @@ class RunController:
         done = text.format(seconds=event.get("seconds") or 0, device=device)
         light = nodes.case.raw["light"]
         # Rules have looked at each structure, nobody at the image.
-        level = _("No structure is flagged") if light["level"] == Level.NOT_FLAGGED.value else light["level"].capitalize()
+        is_green = light["level"] == Level.NOT_FLAGGED.value
+        level = _("No structure is flagged") if is_green else light["level"].capitalize()
         told = f"{level}: {light['reason']}"
         self._end(Outcome.DONE, " ".join(filter(None, [done, told, run.engine_remark])))
 
