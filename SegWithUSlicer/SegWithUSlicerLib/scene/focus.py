@@ -15,6 +15,7 @@ from .observers import Observations, nodes_of
 from .review_nodes import RegionMask, region_mask, world_of
 from .segmentation import oriented_image
 from .slice_views import jump_to
+from .steps import pause
 
 SEGMENT = "region"
 OUTLINE_THICKNESS = 3
@@ -78,6 +79,7 @@ class RegionHighlight:
     def _make(self, segmentation: "slicer.vtkSegmentation") -> "slicer.vtkMRMLSegmentationNode":
         scene = self.nodes.hub.GetScene()
         node = add_hidden_node(scene, "vtkMRMLSegmentationNode", _("Region"), saved=False)
+        pause()
         node.SetAndObserveSegmentation(segmentation)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
