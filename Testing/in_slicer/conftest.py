@@ -20,12 +20,10 @@ if TYPE_CHECKING:  # needs Slicer
 @pytest.fixture(scope="session")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSlicer]:
     """The running application; reviews that tests leave are removed at the end."""
-    import slicer
     from real_slicer import RealSlicer, reviews_folder
 
     os.environ["OMP_NUM_THREADS"] = "1"
     with RealSlicer(tmp_path_factory.mktemp("slicer")).running() as found:
-        slicer.app.settings().setValue("SegWithU/Licences", "hippocampus CC-BY-SA-4.0")
         yield found
     shutil.rmtree(reviews_folder(), ignore_errors=True)
 

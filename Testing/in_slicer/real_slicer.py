@@ -68,6 +68,7 @@ class RealSlicer:
 
         known_timer.singleShot = timer.singleShot  # type: ignore[attr-defined]
         sys.excepthook, qt.QTimer = excepthook, known_timer
+        slicer.app.settings().setValue("SegWithU/Licences", "hippocampus CC-BY-SA-4.0")  # a test asks for it again
         try:
             with self.dialogs.instead_of_slicers():
                 self.show()

@@ -181,10 +181,10 @@ class ReviewPanel:
         self._fold(True)
         self._frames = [box.GetDisplayNode() for box in session.nodes.boxes if box.GetDisplayVisibility()]
         self._show_frames(False)
-        self._scroll_later.trigger()
         pause()
         self._show_figures()
         self.on_review_changed()
+        self._scroll_later.trigger()  # once what a review needs not is hidden
 
     def leave(self) -> str:
         """End the review, if one is open and the disk holds all of it; else it stays open, and why is returned."""

@@ -165,6 +165,7 @@ def keep_runner_up(nodes: CaseNodes, folder: Path | None) -> None:
     labels = sitk.GetArrayFromImage(case_volume(folder, nodes.case.raw, RUNNER_UP_FILE))
     title = _("{input} runner-up labels").format(input=nodes.label)
     node = add_hidden_node(nodes.hub.GetScene(), "vtkMRMLLabelMapVolumeNode", title)
+    node.SetAttribute(REGIONS_ATTRIBUTE, "1")  # so that selectors leave it out
     node.SetIJKToRASMatrix(matrix_of(nodes.grid_volume))
     node.SetAndObserveImageData(image_from(np.flip(labels, file_axes(nodes))))
     node.SetAndObserveTransformNodeID(nodes.segmentation.GetTransformNodeID())
