@@ -162,12 +162,15 @@ def cases(user: User) -> None:
     log_file = Path(opened[-1]) / f"review.{user.reviewer}.jsonl"
     user.wait("the edit to be written", lambda: log_file.is_file() and '"edited"' in log_file.read_text("utf-8"))
     session = user.widget.panel.review.session
-    for _region in session.regions:
-        user.click("acceptButton")
+    for _act in range(3 * len(session.regions)):
+        is_open = session.current is not None and session.state.is_open(session.current)
+        if not session.core.is_done:
+            user.click("acceptButton" if is_open else "finishButton")
+    user.check("all structures are finished, and the blind sample is judged", session.core.is_done)
     user.picture("last-case")
     user.click("endReviewButton")
     said = str(user.find("reviewNoteLabel").text)
-    user.check("the end names the finished case and the command", "1 case with" in said and "--add" in said, said)
+    user.check("the end says that the case can teach", "Cases" in said and opened[-1] in said, said)
     user.picture("corrected")
     logs = list(Path(opened[-1]).glob(f"review.{user.reviewer}.jsonl"))
     user.check("the review lies in the case folder", len(logs) == 1, logs)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import zlib
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -90,6 +91,19 @@ def test_a_clone_of_a_squashed_history_is_small() -> None:
     sizes = [(path.stat().st_size, len(zlib.compress(path.read_bytes()))) for path in files if path.is_file()]
     assert sum(whole + packed for whole, packed in sizes) < 90e6
     assert max(whole for whole, _ in sizes) < 50e6, "GitHub warns of larger files"
+
+
+def test_widgets_of_the_panel_have_names_and_cells_of_their_own() -> None:
+    root = ElementTree.parse(ROOT / "Resources" / "UI" / "SegWithUSlicer.ui").getroot()
+    names = [widget.get("name") for widget in root.iter("widget")]
+    assert len(names) == len(set(names))
+    for layout in root.iter("layout"):
+        cells = [
+            (item.get("row"), column)
+            for item in layout.findall("item[@row]")
+            for column in range(int(item.get("column", 0)), int(item.get("column", 0)) + int(item.get("colspan", 1)))
+        ]
+        assert len(cells) == len(set(cells)), layout.get("name")
 
 
 def test_pictures_of_the_catalogue_are_files_of_the_branch_and_show_the_module(
