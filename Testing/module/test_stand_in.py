@@ -66,6 +66,7 @@ def test_cases_are_exported(opened: StandIn, segmented_cases: Path, tmp_path: Pa
     cases, exports = opened.widget.panel.cases, opened.widget.panel.cases.exports
     cases.open_list(segmented_cases)
     opened.wait(lambda: not cases._stop_reading)
+    opened.ui.exportScopeBox.currentIndex = 1  # not the flagged ones only
     opened.answer(str(tmp_path))
     opened.ui.startExportButton.click()
     opened.wait(lambda: not exports.process.is_busy)

@@ -77,6 +77,12 @@ def read_reviewed(
     return labels, note
 
 
+def own_segments(path: Path, grid: sitk.Image | VoxelGrid, case: Mapping[str, Any]) -> list[str]:
+    """List the names of segments that are no structures of the case; raises as `read_segments`."""
+    known = {str(entry["name"]) for entry in case["structures"]}
+    return [segment.name for segment in read_segments(path, grid)[1] if segment.name not in known]
+
+
 def check_reviewed(path: Path, folder: Path, case: Mapping[str, Any]) -> str:
     """Check that a reviewed segmentation belongs to a case.
 

@@ -21,7 +21,7 @@ from ..case.case_file import SEGMENTATION_FILE
 from ..case.case_folders import checked_file
 from ..case.case_regions import ERROR_PROBABILITY_FILE, RUNNER_UP_FILE
 from ..case.region_files import REGION_LABELS_FILE
-from ..case.segmentation_file import read_reviewed, read_segments, write_drawn_nrrd
+from ..case.segmentation_file import own_segments, read_reviewed, write_drawn_nrrd
 from ..regions.region import ORDERS
 from ..review import log_format
 from ..review.corrections import take_as_edit
@@ -245,9 +245,7 @@ class OpenReview:
         path, volumes = version_path(self.case.volumes.folder, self.session.log.path.name), self.case.volumes
         if os.path.lexists(path):
             checked_file(volumes.folder, path.name)
-            known = {entry.name for entry in volumes.description.structures}
-            own = [one.name for one in read_segments(path, volumes.first)[1] if one.name not in known]
-            if own:
+            if own := own_segments(path, volumes.first, self.case.raw):
                 raise UsageError(f"Your version has the segment '{own[0]:.80}' of your own: go on in 3D Slicer.")
         with atomic_file(path) as work:
             write_drawn_nrrd(work, volumes.grid.image(labels), self.case.raw)

@@ -52,7 +52,8 @@ def waiting_cursor() -> Iterator[None]:
     views. A scene that is closed in a pause ends the block, by a SceneClosedError that ends here.
     """
     closings: list[object] = []
-    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.StartCloseEvent, lambda *_: closings.append(None))
+    closing = guarded(lambda *_: closings.append(None))
+    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.StartCloseEvent, closing)
 
     def draw() -> None:
         qt.QCoreApplication.processEvents(qt.QEventLoop.ExcludeUserInputEvents)

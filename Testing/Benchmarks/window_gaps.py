@@ -1,7 +1,7 @@
 """Print how long the window of 3D Slicer stands still: the processor time of its thread between two ticks of a timer.
 
     Slicer --no-splash --testing --additional-module-paths SegWithUSlicer \
-        --python-script Testing/real/window_gaps.py CASE_FOLDER IMAGE OTHER_CASE_FOLDER [--where]
+        --python-script Testing/Benchmarks/window_gaps.py CASE_FOLDER IMAGE OTHER_CASE_FOLDER [--where]
 
 The second case is opened by its own image, which must be where `case.json` names it, or else without.
 """
@@ -21,7 +21,7 @@ import qt
 import slicer
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "in_slicer"), str(HERE.parent / "helpers")]
+sys.path[:0] = [str(HERE.parent / name) for name in ("real", "in_slicer", "helpers")]
 TICK_MS, QUIET_TICKS, SWITCHES = 20, 50, 10
 LONG_S = 0.2
 """A gap of which --where prints where it ended."""
