@@ -718,3 +718,22 @@ def test_a_contour_is_scrolled_and_a_brush_draws_on_the_page(cases: Path, visit:
     assert window.troubles == []
     gestures = [edit.gesture for edit in review_of(folder, "Ana").state.edits]
     assert gestures == []
+
+
+def test_what_is_drawn_but_refused_is_told_and_not_shown_as_if_it_were_stored(cases: Path, visit: Opener) -> None:
+    folder = cases / CASES[0]
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        image = sitk.ReadImage(str(folder / "segmentation.seg.nrrd"))
+        image.SetMetaData("Segment0_Name", "cyst")
+        sitk.WriteImage(image, str(folder / "segmentation_reviewed.Ana.seg.nrrd"))
+        page.keyboard.press("E")
+        page.get_by_role("button", name="Take it").wait_for()
+        window.press("]", "]", "]", "]", "]")
+        with page.expect_response(lambda answer: answer.url.endswith("/open")):  # the stored one comes again
+            page.keyboard.press("Enter")
+        page.get_by_text("cyst").first.wait_for()
+    assert review_of(folder, "Ana").state.edits == []

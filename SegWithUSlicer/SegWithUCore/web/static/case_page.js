@@ -540,8 +540,9 @@ export class CasePage {
     }
 
     async reviewChanged({ labels = false }) {
-        if (labels && this.review.labels) {
-            this.labels = await loadVolume(this.source, this.data.id, this.review.labels, this.data.frame);
+        if (labels) {
+            const { labels: own } = this.review;
+            this.labels = own ? await loadVolume(this.source, this.data.id, own, this.data.frame) : this.data.labels;
             this.viewer.setLabels(this.labels);
         }
         this.update();

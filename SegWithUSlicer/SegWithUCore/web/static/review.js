@@ -203,7 +203,7 @@ export class Review {
             }
             if (last !== this.last && !this.sending && !this.pending.length) {
                 this.message = ELSEWHERE_TEXT;
-                await this.reload();
+                await this.openAgain();
             }
         } catch (error) {
             this.failed(error);
@@ -417,6 +417,7 @@ export class Review {
             this.lines = error.content.lines ?? this.lines;
             this.take(error.content);
             this.message = STALE_TEXT;
+            this.showStored(act);
         } else if (kind === "closed") {
             this.isOpen = false;
             clearInterval(this.timers.alive);
@@ -431,11 +432,20 @@ export class Review {
         } else {
             this.pending = this.pending.filter((other) => other !== act);
             this.trouble = error.message;
+            this.showStored(act);
         }
         this.replay();
         this.onChange({});
         if (act && this.isOpen && status !== 0) {
             setTimeout(() => this.send(), 0);
+        }
+    }
+
+    // Shows the segmentation as it is stored, where what was drawn, or taken back, was not.
+    showStored(act) {
+        if (act?.events.some(({ event }) => event === "drawn" || event === "undo")) {
+            this.message ||= this.trouble;
+            this.openAgain();
         }
     }
 
