@@ -108,7 +108,8 @@ def _regions_text(folder: Path, found: "FoundRegions") -> str:
 def run_worklist(options: argparse.Namespace, console: Console) -> int:
     """Sort segmented cases, worst first, and say of each whether to look at it.
 
-    Write worklist.csv and worklist.json, which list cases in an order: predicted-dice, by the predicted Dice, mean of
+    Write worklist.csv and worklist.json, which list cases in an order, and volumes.csv, the volumes of the structures
+    to be measured with who signed them. Orders: predicted-dice, by the predicted Dice, mean of
     the structures, lowest first; share, by the expected wrong volume, missed tissue included, relative to the segmented
     volume, largest first; benefit, by the expected wrong volume (mm3) in the regions without a verdict, per minute of
     review (20 s for each region, 15 s for the case). Cases that must not be used come before all others, then those to

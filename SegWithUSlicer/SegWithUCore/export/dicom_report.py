@@ -5,7 +5,7 @@ Needs highdicom, so it is imported only where that was found.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,8 +20,9 @@ from ..case.structures_table import table_entries
 from ..models.input_spec import Code, Label
 from ..regions.region import Region
 from ..review.flags import Flag, asks_all, informative_dice, metrics_of_case
-from ..review.log_format import StructureJudged, Undone, VerdictGiven
+from ..review.log_format import Signed, StructureJudged, Undone, VerdictGiven
 from ..review.reviews import Review
+from ..review.signing import valid_signature
 from ..review.verdicts import GIVEN, Verdict
 from . import dicom_objects as objects
 from .dicom_objects import SCHEME, concept, text, type_of
@@ -31,6 +32,7 @@ PREDICTED_DICE = concept(Code(SCHEME, "PREDICTED_DICE", "Predicted Dice coeffici
 VOLUME_PERCENT = concept(Code(SCHEME, "VOLUME_PERCENT", "Volume in percent of that of the whole"))
 ASYMMETRY = concept(Code(SCHEME, "ASYMMETRY", "Left minus right volume in percent of their mean"))
 FLAG, VERDICT = Code(SCHEME, "FLAG", "Why to look at it first"), Code(SCHEME, "VERDICT", "Verdict of the reviewer")
+SIGNED = Code(SCHEME, "SIGNED", "What the signature of the reviewer rests on")
 CASE, REGION = Code(SCHEME, "CASE", "Segmentation as a whole"), Code(SCHEME, "REGION", "Region to review")
 VOLUME, MM3 = codes.SCT.Volume, codes.UCUM.CubicMillimeter
 _SPATIAL = Code("SCT", "309825002", "Spatial and Relational Concept")
@@ -84,8 +86,8 @@ class Report:
         """Make the object. Its volumes are in mm3.
 
         Volumes are given twice: as segmented, and as estimated, with the distances from there to the ends of its
-        interval (TID 310). The report is complete, and verified, if the review is done. What the model says names the
-        model as its algorithm; verdicts are the person observer's.
+        interval (TID 310). The report is complete if the review is done, and verified if the reviewer has signed. What
+        the model says names the model as its algorithm; verdicts and signed volumes are the person observer's.
 
         Raises:
             InputError: the headers of the series do not allow it.
@@ -108,15 +110,20 @@ class Report:
                 [*source.headers, *(one[0] for one in (self.model, self.reviewed, self.judged) if one)],
                 content[0],
                 is_complete=self.is_done,
-                is_verified=self.is_done,
+                is_verified=self.signed is not None,
                 verifying_observer_name=name,
                 verifying_organization="not stated",
                 **fields,
             )
-        if self.is_done and review:
-            found.VerifyingObserverSequence[0].VerificationDateTime = _time(review.when)
+        if self.signed and review:
+            found.VerifyingObserverSequence[0].VerificationDateTime = _time(review.state.signed_at)
         found.SpecificCharacterSet = objects.UNICODE
         return found
+
+    @property
+    def signed(self) -> Signed | None:
+        """What the reviewer has signed."""
+        return valid_signature(self.raw, self.review) if self.review else None
 
     def uid(self, what: str) -> str:
         """Return the same identifier for the same thing whenever a case is exported from the same series."""
@@ -140,6 +147,15 @@ class Report:
                 voxels, label = np.count_nonzero(self.reviewed[1].mask(segment)), segment.label
                 volume = _number(VOLUME, voxels * math.prod(self.source.image.GetSpacing()), MM3)
                 yield self._group(f"reviewed {label.name}", self.reviewed, number, label, type_of(label), volume)
+        signed = {each.structure: each for each in self.signed.volumes} if self.signed else {}
+        for segment in self.model[1].entries:
+            if signature := signed.get(segment.label.name):
+                numbers = _figures({**asdict(signature), "percent": None})
+                basis = sr.QualitativeEvaluation(
+                    concept(SIGNED), concept(Code(SCHEME, signature.basis.upper(), signature.basis))
+                )
+                about = (segment.label, type_of(segment.label))
+                yield self._group(f"signed {signature.structure}", None, 0, *about, numbers, [basis])
         if self.judged and review:
             labels = {segment.label.name: segment.label for segment in self.model[1].entries}
             for number, region in enumerate(judged_regions(self.regions, review), 1):

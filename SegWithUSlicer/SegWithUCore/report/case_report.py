@@ -35,7 +35,7 @@ from ..util.atomic_files import write_text
 from ..util.errors import InputError
 from .pictures import REGION_COLOUR, REVIEWED_COLOURS, PlanePicture, Volumes, pictures_around
 from .render import render
-from .tables import case_facts, hash_facts, reviews_table, structures_table
+from .tables import case_facts, hash_facts, reviews_table, signed_table, structures_table
 
 REPORT_FILE = "report.html"
 SHOWN_REGIONS = 12
@@ -116,6 +116,7 @@ def _page(folder: Path, case: dict[str, Any], image_file: Path | None) -> str:
         regions=len(left),
         others=len(left) - len(shown),
         reviews=reviews_table(regions, reviews),
+        signed=signed_table({**case, "asked": found.asked or case.get("asked")}, reviews),
         disagreements=", ".join(differing) or "none",
         facts=case_facts(case),
         versions=[("Versions", versions), *hashes],

@@ -9,6 +9,8 @@ from ..case.structures_table import OUTSIDE, table_entries
 from ..regions.region import Kind, Region
 from ..review.flags import asked_of, informative_dice, structures_of, wrong_share
 from ..review.reviews import Review
+from ..review.signing import COLUMNS as VOLUME_COLUMNS
+from ..review.signing import volume_rows
 from ..review.verdicts import GIVEN, Verdict
 
 NOT_ASSESSED = "not assessed"
@@ -161,6 +163,33 @@ def reviews_table(regions: Sequence[Region], reviews: Sequence[Review]) -> Repor
         rows.append([review.reviewer, *done, *counts, without_a_look, sample, added])
     titles = ("structures finished", "regions", *GIVEN, Verdict.NOT_LOOKED_AT, "blind sample", "places added")
     return ReportTable(["reviewer", *titles], rows)
+
+
+def signed_table(case: Mapping[str, Any], reviews: Sequence[Review]) -> ReportTable:
+    """List the volumes that readers have signed; see `volume_rows`."""
+    rows = []
+    for row in volume_rows(case, reviews):
+        cells = dict(zip(VOLUME_COLUMNS, row, strict=True))
+        if cells["reader"]:
+            ends = (cells["expected_low_mm3"], cells["expected_high_mm3"])
+            interval = "" if "" in ends else f"{cells['expected_volume_mm3']:.0f} ({ends[0]:.0f} to {ends[1]:.0f})"
+            about = (
+                cells["basis"],
+                cells["reader"],
+                str(cells["signed"]).replace("T", " "),
+                cells["segmentation_sha256"],
+            )
+            rows.append([cells["structure"], f"{cells['volume_mm3']:.0f}", interval, *about])
+    header = [
+        "structure",
+        VOLUME,
+        "expected volume mm³",
+        "basis",
+        "reader",
+        "signed (UTC)",
+        "SHA-256 of the segmentation",
+    ]
+    return ReportTable(header, rows)
 
 
 def _times(values: Sequence[float]) -> str:

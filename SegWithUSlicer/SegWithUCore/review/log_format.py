@@ -160,6 +160,35 @@ class PlaceAdded:
 
 
 @dataclass(frozen=True)
+class SignedVolume:
+    """The volume of a structure that a reader signs, in mm3.
+
+    Attributes:
+        volume_mm3: as drawn.
+        expected_volume_mm3, expected_interval_mm3: the estimate with its interval; None where it was finished.
+        basis: `signing.FINISHED` or `signing.MEASURED`.
+    """
+
+    structure: str
+    volume_mm3: float
+    expected_volume_mm3: float | None
+    expected_interval_mm3: tuple[float, float] | None
+    basis: str
+
+
+@dataclass(frozen=True)
+class Signed:
+    """The reader stands by these volumes, until a later line changes something.
+
+    Attributes:
+        segmentation_sha256: of the file that they are of: the reader's version, else the model's segmentation.
+    """
+
+    volumes: tuple[SignedVolume, ...]
+    segmentation_sha256: str
+
+
+@dataclass(frozen=True)
 class Closed:
     """The review was left."""
 
@@ -175,6 +204,7 @@ Action = (
     | StructureJudged
     | Asked
     | PlaceAdded
+    | Signed
     | Closed
 )
 # Event name in the log to the action.
@@ -189,6 +219,7 @@ ACTIONS: dict[str, type[Action]] = {
     "structure": StructureJudged,
     "asked": Asked,
     "added": PlaceAdded,
+    "signed": Signed,
     "closed": Closed,
 }
 NAMES = {kind: name for name, kind in ACTIONS.items()}

@@ -67,7 +67,7 @@ def shown_case(
             as the model made it, with a note.
         measure: as for `reviewed_case`.
     """
-    worked = [each for each in reviews if _version(each).is_file() or _finished(case, each)]
+    worked = [each for each in reviews if each.version_file or _finished(case, each)]
     worked = worked or [each for each in reviews if each.state.seen_ids]
     if not worked:
         return case, []
@@ -95,10 +95,6 @@ def _finished(case: Mapping[str, Any], review: Review) -> set[int]:
     return {int(each["value"]) for each in case["structures"] if each["name"] in review.state.finished}
 
 
-def _version(review: Review) -> Path:
-    return version_path(review.path.parent, review.path.name)
-
-
 def measured_volumes(folder: Path, case: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Read the volumes (z, y, x) that figures are measured on, by file name; raises as `case_volume`."""
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE, RUNNER_UP_FILE)
@@ -114,7 +110,8 @@ def _figures(
     volumes: Mapping[str, np.ndarray] | None,
 ) -> EditedFigures:
     """Measure a reviewer's work, or take what was stored of it: a worklist reads many cases."""
-    path, accepted, finished = _version(review), sorted(review.state.seen_ids), sorted(_finished(case, review))
+    path = version_path(review.path.parent, review.path.name)
+    accepted, finished = sorted(review.state.seen_ids), sorted(_finished(case, review))
     version = checked_file(path.parent, path.name) if os.path.lexists(path) else None
     changed = "" if version is None else hashlib.sha256(version.read_bytes()).hexdigest()
     facts = [case.get(CONTENT_SHA256, case), accepted, finished, changed]

@@ -50,6 +50,12 @@ class Review:
         """Time of the last line, UTC."""
         return self.events[-1].when
 
+    @property
+    def version_file(self) -> Path | None:
+        """The reviewer's own version of the segmentation beside the log; None if there is none."""
+        path = version_path(self.path.parent, self.path.name)
+        return path if path.is_file() else None
+
     def verdicts(self, regions: Sequence[Region]) -> dict[int, Verdict]:
         """Verdict by region id, of the regions given; undecided ones are left out."""
         found = {region.id: self.state.verdict_of(region.id) for region in regions}

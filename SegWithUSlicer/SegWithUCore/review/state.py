@@ -86,6 +86,7 @@ class ReviewState:
         edits: logged edits, oldest first.
         last_region: the region of the last line, where a resumed review continues; None at the start.
         asked: names of the structures to be measured.
+        signed: the line in which the reader signed what is there now; None without one.
     """
 
     def __init__(self, regions: Sequence[Region], asked: Sequence[str]) -> None:
@@ -99,6 +100,8 @@ class ReviewState:
         self.edits: list[log.Edited] = []
         self.last_region: int | None = None
         self.asked = tuple(asked)
+        self.signed: log.Signed | None = None
+        self.signed_at = ""
         self._regions = {region.id: region for region in regions}
         self._verdicts: dict[int, Verdict] = {}
         self._comments: dict[int, str] = {}
@@ -132,6 +135,7 @@ class ReviewState:
         """
         self.check(event.action)
         self.lines += 1
+        self._note_signature(event)
         match event.action:
             case log.VerdictGiven(region, verdict, comment):
                 self._steps.append(_Step(self.lines, event.action, self._of_region(region)))
@@ -165,6 +169,12 @@ class ReviewState:
             case log.Undone():
                 self._take_back(self._steps.pop())
         self._unfinished = frozenset(self.asked) - self.finished
+
+    def _note_signature(self, event: log.Event) -> None:
+        if isinstance(event.action, log.Signed):
+            self.signed, self.signed_at = event.action, event.when
+        elif not isinstance(event.action, log.Opened | log.Closed | log.RegionViewed | log.Commented):
+            self.signed = None
 
     def check(self, action: log.Action) -> None:
         """Check that a line could come next.

@@ -18,6 +18,7 @@ from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, asked_of, case_flags, metrics_of_case, rules_of_case
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
 from .session import SECONDS_PER_REGION
+from .signing import volume_rows
 from .status import Level, Status, status_of
 from .verdicts import SEEN
 
@@ -95,6 +96,7 @@ class WorklistEntry:
         metrics: of the case, as `metrics_of_case`; None for what its model does not give.
         asked: names of the structures to be measured, which all figures are about.
         has_finished: a reviewer has finished a structure, so that the case can teach its model.
+        volumes: its rows of `volumes.csv`.
     """
 
     name: str
@@ -114,6 +116,7 @@ class WorklistEntry:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
     has_finished: bool = False
+    volumes: tuple[Sequence[Any], ...] = ()
 
     @property
     def share_text(self) -> str:
@@ -324,5 +327,6 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         metrics=metrics_of_case(case),
         asked=tuple(str(entry["name"]) for entry in asked),
         has_finished=bool(finished) or any(review.is_done for review in progress),
+        volumes=tuple(volume_rows(case, found.reviews)),
         **(counts if case.get("regions") is not None else {}),
     )

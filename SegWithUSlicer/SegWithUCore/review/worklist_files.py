@@ -1,4 +1,4 @@
-"""Write and read `worklist.csv` and `worklist.json`, which name case folders relative to themselves."""
+"""Write and read `worklist.csv` and `worklist.json`, which name case folders relative to themselves; `volumes.csv`."""
 
 import os
 from collections.abc import Mapping
@@ -12,15 +12,16 @@ from ..util.errors import InputError, wrong_values_named
 from ..util.paths import has_links, is_inside, is_own, path_mac, stored_path
 from ..util.strict_json import read_json_object, to_json
 from .columns import Table, columns_of
+from .signing import COLUMNS
 from .worklist import PACE, SORTS, Worklist, WorklistEntry
 
-WORKLIST_CSV, WORKLIST_JSON = "worklist.csv", "worklist.json"
+WORKLIST_CSV, WORKLIST_JSON, VOLUMES_CSV = "worklist.csv", "worklist.json", "volumes.csv"
 FORMAT = "segwithu-worklist"
 _WANTED = "give one that segwithu worklist wrote"
 
 
 def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) -> None:
-    """Write both files, each whole or not at all.
+    """Write the three files, each whole or not at all.
 
     Args:
         anonymous: leave out when it was made.
@@ -53,6 +54,8 @@ def write_worklist(worklist: Worklist, folder: Path, anonymous: bool = False) ->
     ]
     write_text(folder / WORKLIST_JSON, to_json(content) + "\n")
     write_text(folder / WORKLIST_CSV, csv_text(["rank", *(column.name for column in columns), "folder"], cells))
+    volumes = [row for entry in worklist.entries for row in entry.volumes]
+    write_text(folder / VOLUMES_CSV, csv_text(COLUMNS, volumes))
 
 
 def _folder_entry(folder: Path, base: Path) -> dict[str, str]:

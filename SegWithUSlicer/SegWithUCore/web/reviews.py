@@ -32,6 +32,7 @@ from ..review.reviewer import log_path, version_path
 from ..review.reviews import Review, corrected_cases_text
 from ..review.scroll import Scroll, Volumes
 from ..review.session import SHORTEST_LOOK_S, Session
+from ..review.signing import signature, signed_text, valid_signature
 from ..review.verdicts import GIVEN
 from ..util.atomic_files import atomic_file, temporary_folder
 from ..util.errors import InputError, OutputError, UsageError
@@ -117,6 +118,7 @@ class OpenReview:
             "last": self.mark,
             "progress": session.state.progress().text,
             "figures": self.figures(),
+            **self._signatures(),
             "corrected": corrected_cases_text(case.folder, case.description.model_name) if session.is_done else "",
             "stored": not session.trouble,
             "trouble": session.trouble,
@@ -127,14 +129,29 @@ class OpenReview:
 
         `read_by` and `edited` say by what; nothing if they cannot be measured.
         """
-        session, folder, case = self.session, self.case.volumes.folder, self.case.raw
-        review = Review(session.log.path, session.log.reviewer, tuple(session.log.events), session.state)
-        if not (session.state.seen_ids or session.state.finished or self.edited):
-            return {}
+        before = page_entries(self.case.raw)
         with suppress(InputError):  # a damaged version or volume: `read_edited` and `check` say so
-            now, before = page_entries(reviewed_case(folder, case, review, volumes=self._volumes())), page_entries(case)
-            return {str(each["name"]): each for each in now if each not in before}
+            return {str(each["name"]): each for each in page_entries(self._now()) if each not in before}
         return {}
+
+    def _now(self) -> dict[str, Any]:
+        """Return the content of `case.json` after the reviewer's work, with what is asked now."""
+        state, case = self.session.state, self.case.raw
+        if state.seen_ids or state.finished or self.edited:
+            case = reviewed_case(self.case.volumes.folder, case, self._review(), volumes=self._volumes())
+        return {**case, "asked": state.asked}
+
+    def _review(self) -> Review:
+        log = self.session.log
+        return Review(log.path, log.reviewer, tuple(log.events), self.session.state)
+
+    def _signatures(self) -> dict[str, Any]:
+        """Describe what the reviewer could sign now, and has signed."""
+        review, to_sign = self._review(), list[str]()
+        with suppress(InputError, UsageError):
+            to_sign = list(map(signed_text, signature(self._now(), review.version_file).volumes))
+        is_signed = valid_signature(self.case.raw, review) is not None
+        return {"signed": review.state.signed_at if is_signed else "", "to_sign": to_sign}
 
     def add(self, events: Lines) -> dict[str, Any]:
         """Add events to the log; all of them or, where one does not fit, none.
@@ -172,6 +189,16 @@ class OpenReview:
             self._keep(labels)
         for action in trial.actions[known:]:
             self.session.append(action)
+        return self.answer(known)
+
+    def sign(self) -> dict[str, Any]:
+        """Let the reviewer sign what `to_sign` showed; returns the answer for the page.
+
+        Raises:
+            UsageError: as `signature`.
+        """
+        known = len(self.session.log.lines)
+        self.session.append(signature(self._now(), self._review().version_file))
         return self.answer(known)
 
     def positions(self, structure: str, region: int | None) -> dict[str, Any]:
@@ -351,7 +378,8 @@ class OpenReviews:
         with self._lock:
             review = self.review(id_, session)
             if last == review.mark:
-                return review.add(events)
+                is_signature = [event.get("event") for event in events] == ["signed"]
+                return review.sign() if is_signature else review.add(events)
             known = review.known_lines(last)
             if known is not None and events and begins_with(review.events_after(known), events):
                 return review.answer(known)

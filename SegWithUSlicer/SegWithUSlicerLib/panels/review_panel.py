@@ -11,6 +11,7 @@ import slicer
 from SegWithUCore.case.case_file import asked_structures
 from SegWithUCore.case.structures_table import short_name
 from SegWithUCore.regions.region import Region, reasons
+from SegWithUCore.review.signing import signed_text
 from SegWithUCore.review.verdicts import Verdict
 from SegWithUCore.util.errors import InputError, SegWithUError
 
@@ -343,6 +344,28 @@ class ReviewPanel:
             self.go_to_structure(following)
         self._changed()
 
+    def sign(self) -> None:
+        """Let the reviewer sign the volumes that are finished or measured, after a question that lists them."""
+        session = self.session
+        if session is None:
+            return
+        self.keep_comment()
+        try:
+            signed = session.signature()
+        except SegWithUError as error:
+            self.message = str(error)
+            self._draw_setup()
+            return
+        names = {volume.structure for volume in signed.volumes}
+        left = ", ".join(name for name in session.state.asked if name not in names)
+        lines = [_("{reviewer} signs:").format(reviewer=session.core.log.reviewer), *map(signed_text, signed.volumes)]
+        lines += (
+            [_("Neither finished nor measured, and not signed: {structures}.").format(structures=left)] if left else []
+        )
+        if slicer.util.confirmOkCancelDisplay("\n".join(lines), windowTitle="SegWithU"):
+            session.core.append(signed)
+            self._changed()
+
     def add_place(self) -> None:
         """Add the place of the crosshair to the regions, and go there."""
         session, where = self.session, crosshair()
@@ -565,6 +588,9 @@ class ReviewPanel:
             lines.append(_("Look through {structure} and finish it.").format(structure=name))
         if again := ", ".join(map(short_name, sorted(session.reopened - session.state.finished))):
             lines.append(_("Edited since it was finished: {structures}.").format(structures=again))
+        if session.state.signed is not None:
+            lines.append(_("Signed: {count}.").format(count=len(session.state.signed.volumes)))
+        self.ui.signButton.enabled = session.state.signed is None
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, lines))
         self.ui.nextButton.enabled = session.next_undecided() is not None
         self.ui.acceptRestButton.enabled = bool(session.state.rest().regions)
@@ -595,6 +621,7 @@ class ReviewPanel:
             undoButton=self.undo,
             finishButton=self.finish,
             addPlaceButton=self.add_place,
+            signButton=self.sign,
             acceptRestButton=self.accept_rest,
             takeMaskButton=self.choose_mask,
             clearStructureButton=lambda: self.judge_structure(None),

@@ -14,7 +14,9 @@ from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review import log_format
 from SegWithUCore.review.gestures import SCROLL
 from SegWithUCore.review.log import now_utc
+from SegWithUCore.review.reviewer import version_path
 from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
+from SegWithUCore.review.signing import signature
 from SegWithUCore.review.state import ReviewState
 from SegWithUCore.review.verdicts import Verdict
 from SegWithUCore.util.errors import OutputError
@@ -212,6 +214,24 @@ class ReviewSession:
         self.check_for_edits()
         self.core.finish(self.structure)
         self._save_edits()
+
+    def signature(self) -> log_format.Signed:
+        """Return what the reviewer would sign now; `core.append` signs it.
+
+        Raises:
+            UsageError: as `signing.signature`.
+            OutputError: the disk does not hold everything.
+        """
+        self.save()
+        if self.trouble:
+            raise OutputError(self.trouble)
+        case, figures = self.nodes.case.raw, self.figures()
+        now = {
+            "structures": [figures.get(each["name"], each) for each in case["structures"]],
+            "asked": self.state.asked,
+        }
+        version = version_path(self.folder, self.core.log.path.name)
+        return signature({**case, **now}, version if version.is_file() else None)
 
     def add_place(self, world_ras_mm: Sequence[float]) -> int:
         """Add a place that the reviewer has found, and return the ID of its region.

@@ -30,6 +30,8 @@ from SegWithUCore.review.log_format import (
     PlaceAdded,
     RegionViewed,
     RestAccepted,
+    Signed,
+    SignedVolume,
     StructureJudged,
     Undone,
     Verdict,
@@ -54,6 +56,13 @@ FACTS_OF_A_REVIEW: list[Action] = [
     RestAccepted((3, 5), 3.25),
     Asked(("anterior", "posterior")),
     PlaceAdded(9, "anterior", (1.5, -2.0, 3.25)),
+    Signed(
+        (
+            SignedVolume("anterior", 1500.0, 1520.5, (1400.0, 1640.0), "measured"),
+            SignedVolume("posterior", 1300.0, None, None, "finished"),
+        ),
+        "5" * 64,
+    ),
     Closed(),
 ]
 

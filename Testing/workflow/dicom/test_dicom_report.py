@@ -17,6 +17,9 @@ from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.region_files import read_regions
 from SegWithUCore.inference.placed_case import LATERALITY
 from SegWithUCore.review.log_format import StructureJudged, Verdict
+from SegWithUCore.review.reviewed_case import reviewed_case
+from SegWithUCore.review.reviews import read_reviews
+from SegWithUCore.review.signing import signature
 
 ANNA, BOB = "Łucja Wójcik", "Bob Other"
 
@@ -155,37 +158,51 @@ def test_one_reviewer_s_verdicts_lie_on_the_regions(case: Path, exported: Any) -
 @pytest.mark.parametrize(
     ("last", "flags"),
     [
-        (Verdict.ACCEPTED, ("COMPLETE", "VERIFIED")),
-        (Verdict.REJECTED, ("PARTIAL", "UNVERIFIED")),
-        (Verdict.NOT_LOOKED_AT, ("PARTIAL", "UNVERIFIED")),
+        (Verdict.ACCEPTED, "COMPLETE"),
+        (Verdict.REJECTED, "PARTIAL"),
+        (Verdict.NOT_LOOKED_AT, "PARTIAL"),
     ],
 )
-def test_only_what_was_seen_whole_is_verified(case: Path, exported: Any, last: Verdict, flags: Any) -> None:
+def test_only_what_was_seen_whole_is_complete(case: Path, exported: Any, last: Verdict, flags: str) -> None:
     ranks = [region.rank for region in read_regions(case)]
     judged(case, ANNA, dict.fromkeys(ranks[:-1], Verdict.ACCEPTED) | {ranks[-1]: last})
     report = pydicom.dcmread(exported("--reviewer", ANNA) / "report.dcm")
-    assert (report.CompletionFlag, report.VerificationFlag) == flags
-    if last is Verdict.ACCEPTED:
-        (observer,) = report.VerifyingObserverSequence
-        assert str(observer.VerifyingObserverName) == f"{ANNA}^"
+    assert (report.CompletionFlag, report.VerificationFlag) == (flags, "UNVERIFIED"), "nobody has signed"
 
 
 def test_a_report_is_complete_when_the_structures_asked_for_are_finished(case: Path, exported: Any) -> None:
     changed_case(case, lambda content: content.update(asked=["posterior hippocampus"]))
     judged(case, ANNA, {1: Verdict.REJECTED})
 
-    def flags() -> tuple[str, str]:
-        report = pydicom.dcmread(exported("--reviewer", ANNA) / "report.dcm")
-        if report.VerificationFlag == "VERIFIED":
-            assert str(report.VerifyingObserverSequence[0].VerifyingObserverName) == f"{ANNA}^"
-        return report.CompletionFlag, report.VerificationFlag
+    def flag() -> str:
+        return str(pydicom.dcmread(exported("--reviewer", ANNA) / "report.dcm").CompletionFlag)
 
     review(case, ANNA, StructureJudged("anterior hippocampus", Verdict.ACCEPTED))
-    assert flags() == ("PARTIAL", "UNVERIFIED"), "nobody asked for it"
+    assert flag() == "PARTIAL", "nobody asked for it"
     review(case, ANNA, StructureJudged("posterior hippocampus", Verdict.SECOND_READER))
-    assert flags() == ("PARTIAL", "UNVERIFIED")
+    assert flag() == "PARTIAL"
     review(case, ANNA, StructureJudged("posterior hippocampus", Verdict.ACCEPTED))
-    assert flags() == ("COMPLETE", "VERIFIED")
+    assert flag() == "COMPLETE"
+
+
+def test_signed_volumes_are_verified_by_who_signed_them_until_something_changes(case: Path, exported: Any) -> None:
+    from highdicom import sr
+
+    changed_case(case, lambda content: content.update(asked=["posterior hippocampus"]))
+    review(case, ANNA, StructureJudged("posterior hippocampus", Verdict.ACCEPTED))
+    content, (found,) = read_case(case), read_reviews(case, read_case(case)).reviews
+    signed = signature(reviewed_case(case, content, found), None)
+    review(case, ANNA, signed)
+    report = sr.srread(exported("--reviewer", ANNA) / "report.dcm")
+    (observer,) = report.VerifyingObserverSequence
+    assert (report.VerificationFlag, str(observer.VerifyingObserverName)) == ("VERIFIED", f"{ANNA}^")
+    groups = report.content.get_planar_roi_measurement_groups() + report.content.get_image_measurement_groups()
+    (group,) = [one for one in groups if one.tracking_identifier == "signed posterior hippocampus"]
+    (volume,), (basis,) = group.get_measurements(), group.get_qualitative_evaluations()
+    (entry,) = [one for one in content["structures"] if one["name"] == "posterior hippocampus"]
+    assert (volume.value, basis.value.meaning) == (pytest.approx(entry["volume_mm3"], abs=1e-3), "finished")
+    review(case, ANNA, StructureJudged("posterior hippocampus", None))
+    assert pydicom.dcmread(exported("--reviewer", ANNA) / "report.dcm").VerificationFlag == "UNVERIFIED"
 
 
 def test_verdicts_are_not_told_unasked_and_an_unknown_reviewer_is_refused(

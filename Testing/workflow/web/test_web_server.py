@@ -1,7 +1,9 @@
 """The server behind the page, asked as its page asks it, on real cases: volumes and reviews."""
 
 import base64
+import csv
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from exchanged_cases import CASES, changed_case
+from exchanged_cases import CASES, changed_case, review
 from repository import PACKAGES, TESTING
 from web_client import WebClient, WebReview, lines_of, served
 
@@ -21,9 +23,12 @@ from SegWithUCore.case.case_file import read_case
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.review import log as log_module
 from SegWithUCore.review.log import AuditLog
-from SegWithUCore.review.log_format import Opened, Verdict, VerdictGiven
+from SegWithUCore.review.log_format import Opened, StructureJudged, Verdict, VerdictGiven
+from SegWithUCore.review.reviewed_case import reviewed_case
 from SegWithUCore.review.reviews import read_reviews
-from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN
+from SegWithUCore.review.signing import signature, valid_signature
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, make_worklist
+from SegWithUCore.review.worklist_files import write_worklist
 from SegWithUCore.web import case_store
 from SegWithUCore.web.reviews import MOST_EVENTS
 
@@ -484,6 +489,56 @@ def test_a_scrolled_contour_is_drawn_logged_and_taken_back(cases):
         assert status == 200
         assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(version))), drawn)
         assert [line["event"] for line in lines_of(folder, "Ana")] == ["opened", "edited", "undo"]
+
+
+def test_what_is_finished_is_signed_until_it_changes_and_stands_in_volumes_csv(cases, tmp_path):
+    folder = cases / NAME
+    names = ["anterior hippocampus", "posterior hippocampus"]
+    changed_case(folder, lambda content: content["structures"][1].update(held=1, held_of=5))
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        opened: WebReview = client.open(client.case_id(NAME), "Ana")
+
+        def say(last: str, *events: dict) -> tuple[int, dict]:
+            said = {"session": opened.opened["session"], "last": last, "events": [*events]}
+            return client.post(f"/api/cases/{opened.case}/events", said)
+
+        def rows() -> dict[str, dict[str, str]]:
+            write_worklist(make_worklist([folder]), tmp_path)
+            with (tmp_path / "volumes.csv").open(encoding="utf-8-sig", newline="") as table:
+                return {row["structure"]: row for row in csv.DictReader(table)}
+
+        finish = {"event": "structure", "structure": names[0], "verdict": "accepted", "comment": ""}
+        assert [text for text in opened.opened["to_sign"] if names[0] in text] == [], "its interval held too rarely"
+        last = say(opened.opened["last"], finish)[1]["last"]
+        assert say(last, {"event": "signed"}, {"event": "comment", "region": 1, "comment": "x"})[0] == 400
+        assert say(last, {"event": "signed", "volumes": [], "segmentation_sha256": ""})[0] == 200, "it measures itself"
+        (line,) = [line for line in lines_of(folder, "Ana") if line["event"] == "signed"]
+        assert line["segmentation_sha256"] == hashlib.sha256((folder / "segmentation.nii.gz").read_bytes()).hexdigest()
+        (signed,) = [each for each in line["volumes"] if each["structure"] == names[0]]
+        voxels = int((array_of(folder, "segmentation") == 1).sum())
+        assert (signed["basis"], signed["volume_mm3"]) == ("finished", pytest.approx(voxels, rel=1e-6))
+        row = rows()[names[0]]
+        assert (row["basis"], row["reader"], row["signed"]) == ("finished", "Ana", line["when"])
+        assert float(row["volume_mm3"]) == pytest.approx(voxels, rel=1e-6)
+        again: WebReview = client.open(opened.case, "Ana")
+        assert again.opened["signed"] == line["when"]
+        status, answer = say(again.opened["last"], {**finish, "verdict": None})
+        assert (status, answer["signed"]) == (200, "")
+        assert (rows()[names[0]]["basis"], rows()[names[0]]["reader"]) == ("", "")
+
+
+def test_a_signature_ends_with_the_segmentation_that_it_was_given_for(cases, tmp_path):
+    folder = cases / NAME
+    review(folder, "Ana", StructureJudged("anterior hippocampus", Verdict.ACCEPTED))
+    version = folder / "segmentation_reviewed.Ana.seg.nrrd"
+    shutil.copy(folder / "segmentation.seg.nrrd", version)
+    (found,) = read_reviews(folder, read_case(folder)).reviews
+    review(folder, "Ana", signature(reviewed_case(folder, read_case(folder), found), version))
+    (found,) = read_reviews(folder, read_case(folder)).reviews
+    assert valid_signature(read_case(folder), found) is not None
+    version.unlink()
+    assert valid_signature(read_case(folder), found) is None
 
 
 def test_a_version_with_segments_of_the_readers_own_is_not_drawn_on(cases):

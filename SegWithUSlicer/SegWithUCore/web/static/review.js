@@ -45,6 +45,8 @@ export class Review {
         this.serverProgress = null;
         this.corrected = "";
         this.figures = {};
+        this.toSign = [];
+        this.signedAt = "";
         this.hasEdits = false;
         this.current = null;
         this.timer = new ViewTimer();
@@ -295,6 +297,11 @@ export class Review {
         this.act([{ event: "rest", regions: openRest(this.state).map(({ id }) => id) }]);
     }
 
+    // Signs the volumes of `toSign`; the server measures them.
+    sign() {
+        this.act([{ event: "signed" }]);
+    }
+
     // Undoes the last act. Returns its region; null for none.
     undo() {
         const { nextUndo } = this.state;
@@ -455,8 +462,9 @@ export class Review {
             return;
         }
         const lines = [...this.lines];
-        // Voxels are of no use to who merges verdicts.
-        for (const event of this.pending.flatMap(({ events }) => events).filter(({ event: what }) => what !== "drawn")) {
+        // Voxels are of no use to who merges verdicts, and what is not stored cannot be signed.
+        const isKept = ({ event: what }) => what !== "drawn" && what !== "signed";
+        for (const event of this.pending.flatMap(({ events }) => events).filter(isKept)) {
             lines.push(lineOf(event, this.reviewer, this.description.regions));
         }
         this.unsentFile = reviewFileText(this.description.identity, this.reviewer, lines);
@@ -469,6 +477,8 @@ export class Review {
         this.serverProgress = answer.progress ?? null;
         this.corrected = answer.corrected ?? "";
         this.figures = answer.figures ?? {};
+        this.toSign = answer.to_sign ?? [];
+        this.signedAt = answer.signed ?? "";
     }
 
     replay() {

@@ -64,6 +64,7 @@ export class ReviewSide {
             element("label", { class: "field grow" }, "Your name", this.name),
             element("button", { class: "primary" }, "Start review"),
         );
+        this.sign = element("button", { class: "small", on: { click: () => this.signVolumes() } }, "Sign...");
         this.head = element(
             "div",
             { class: "review-head" },
@@ -71,6 +72,7 @@ export class ReviewSide {
             this.question,
             this.progress,
             this.bar,
+            this.sign,
             isFile ? this.makeFileRow() : null,
             (this.row = element("div", { class: "list-row" }, filter, this.order)),
         );
@@ -99,7 +101,10 @@ export class ReviewSide {
         this.question.title = asked.join(", ");
         const text = review.serverProgress && !review.pending.length ? review.serverProgress : progressText(progress);
         // What matters most first: that it is finished, or how far it is.
-        const texts = review.isDone ? [this.closingText(), text, review.corrected] : [text, this.closingText()];
+        const signed = review.signedAt && `Signed at ${review.signedAt.replace("T", " ").replace("+00:00", " UTC")}`;
+        const texts = review.isDone
+            ? [this.closingText(), signed, text, review.corrected]
+            : [text, signed, this.closingText()];
         this.progress.textContent = hasRegions ? texts.filter(Boolean).join(". ") : "";
         this.bar.value = progress.structures ? progress.finished / progress.structures : 0;
         this.question.hidden = this.bar.hidden = this.row.hidden = this.rest.hidden = !hasRegions;
@@ -107,6 +112,10 @@ export class ReviewSide {
         if (this.mask) {
             this.mask.firstChild.disabled = !review.canWrite;
         }
+        // A page that is a file has nothing to sign: only a server measures what was reviewed.
+        this.sign.hidden = !review.toSign.length || Boolean(review.signedAt) || !review.canWrite;
+        this.sign.disabled = review.pending.length > 0;
+        this.sign.title = review.toSign.join("\n");
         this.rest.disabled = !review.canWrite || !openRest(review.state).length;
         if (this.save) {
             this.save.disabled = !review.isOpen || review.lines.length < 2;
@@ -130,6 +139,16 @@ export class ReviewSide {
         const question = "The mask replaces your edited segmentation of this case, which cannot be had back.";
         if (!this.review.hasEdits || (await ask(question, "Replace it"))) {
             this.actions.takeMask(file);
+        }
+    }
+
+    async signVolumes() {
+        const { toSign, reviewer, state } = this.review;
+        const left = state.asked.length - toSign.length;
+        const others = left ? ` ${left} asked structures are neither finished nor measured, and are not signed.` : "";
+        const question = `${reviewer} signs: ${toSign.join("; ")}.${others} Any later change takes the signature back.`;
+        if (await ask(question, "Sign")) {
+            this.review.sign();
         }
     }
 
