@@ -72,6 +72,23 @@ def test_ticks_before_and_in_a_review_are_its_question_and_that_of_the_next_run(
     assert ticks == [qt.Qt.Unchecked, qt.Qt.Checked]
 
 
+def test_finished_volumes_are_signed_until_the_next_edit(reviewing: Reviewing) -> None:
+    reviewing.start()
+    reviewing.ui.finishButton.click()
+    reviewing.opened.app.dialogs.answer(False)
+    reviewing.ui.signButton.click()
+    assert reviewing.told("signed") == [], "the question was answered with no"
+    reviewing.opened.app.dialogs.answer(True)
+    reviewing.ui.signButton.click()
+    (line,) = reviewing.told("signed")
+    signed = {each["structure"]: each for each in line["volumes"]}[ANTERIOR]
+    drawn = reviewing.nodes.case.raw["structures"][1]
+    assert (signed["basis"], signed["volume_mm3"]) == ("finished", drawn["volume_mm3"])
+    assert not reviewing.ui.signButton.enabled and "Signed" in reviewing.ui.reviewProgressLabel.text
+    reviewing.judge()
+    assert reviewing.ui.signButton.enabled and reviewing.state.signed is None
+
+
 def test_structures_are_finished_one_by_one_and_the_blind_sample_closes(reviewing: Reviewing) -> None:
     reviewing.start()
     assert (reviewing.session.structure, reviewing.ui.finishButton.text) == (ANTERIOR, f"Finish {ANTERIOR}")

@@ -101,7 +101,7 @@ export class ReviewSide {
         this.question.title = asked.join(", ");
         const text = review.serverProgress && !review.pending.length ? review.serverProgress : progressText(progress);
         // What matters most first: that it is finished, or how far it is.
-        const signed = review.signedAt && `Signed at ${review.signedAt.replace("T", " ").replace("+00:00", " UTC")}`;
+        const signed = review.signedAt && `Signed at ${review.signedAt.replace("T", " ").replace("Z", " UTC")}`;
         const texts = review.isDone
             ? [this.closingText(), signed, text, review.corrected]
             : [text, signed, this.closingText()];
