@@ -5,14 +5,13 @@ A signature is a line of the log. It holds until the review goes on, or the segm
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..calibration.held import names_level
 from ..case.case_file import SEGMENTATION_FILE
 from ..case.case_files import FILE_SHA256, file_records
 from ..util.errors import UsageError
-from .flags import asked_of
+from .flags import asked_of, case_flags, rules_of_case
 from .log_format import Signed, SignedVolume
 from .reviews import Review
 
@@ -26,42 +25,43 @@ COLUMNS = (
 """Of `volumes.csv`."""
 
 
-def basis_of(entry: Mapping[str, Any]) -> str:
-    """Return why the volume of a structure can be signed: `FINISHED`, `MEASURED`, or "" where it cannot be yet.
+def volumes_of(case: Mapping[str, Any], reviews: Sequence[Review]) -> list[SignedVolume]:
+    """Return the volume of each asked structure with its basis: `FINISHED`, `MEASURED`, or "" where it has none yet.
 
-    Measured is a structure whose interval is within `TOLERANCE` and did not hold too rarely in real cases.
+    Measured is a structure that nobody edited, whose interval is within `TOLERANCE` and did not hold too rarely in real
+    cases; it, and the case as a whole, have no flag, which doubts by a reviewer raise, too.
 
     Args:
-        entry: of the structures of `case.json`, or of `reviewed_case`.
+        case: the content of `case.json`, or of `reviewed_case`.
+        reviews: those that count.
     """
-    if entry.get("read_by"):
-        return FINISHED
-    expected, interval = entry.get("expected_volume_mm3"), entry.get("expected_interval_mm3")
-    if not expected or not interval or not names_level(entry.get("held"), entry.get("held_of")):
-        return ""
-    return MEASURED if (interval[1] - interval[0]) / 2 <= TOLERANCE * expected else ""
+    doubted, found = {flag.structure for flag in case_flags(case, rules_of_case(case), reviews)}, list[SignedVolume]()
+    for entry in asked_of(case):
+        name, basis = str(entry["name"]), FINISHED if entry.get("read_by") else ""
+        expected, interval = entry.get("expected_volume_mm3"), entry.get("expected_interval_mm3")
+        ends = None if interval is None else (float(interval[0]), float(interval[1]))
+        if expected and ends and names_level(entry.get("held"), entry.get("held_of")) and not {name, None} & doubted:
+            basis = basis or (MEASURED if (ends[1] - ends[0]) / 2 <= TOLERANCE * expected else "")
+        found.append(
+            SignedVolume(name, float(entry["volume_mm3"]), None if expected is None else float(expected), ends, basis)
+        )
+    return found
 
 
-def signature(case: Mapping[str, Any], version: Path | None) -> Signed:
+def signature(case: Mapping[str, Any], review: Review) -> Signed:
     """Return what a reader of a case signs now.
 
     Args:
         case: the content of `case.json` as `reviewed_case` makes it, with what the reader is asked for.
-        version: the reader's own version of the segmentation, if there is one.
 
     Raises:
         UsageError: no asked structure is finished or measured, or an old case does not say what was segmented.
     """
-    volumes = tuple(
-        SignedVolume(str(entry["name"]), float(entry["volume_mm3"]), *_expected(entry), basis)
-        for entry in asked_of(case)
-        if (basis := basis_of(entry))
-    )
-    sha256 = _segmentation_sha256(case, version)
+    volumes, sha256 = [each for each in volumes_of(case, [review]) if each.basis], _segmentation_sha256(case, review)
     if not volumes or not sha256:
         why = "no structure is finished or measured" if sha256 else "this case of an earlier version keeps no hashes"
         raise UsageError(f"Nothing can be signed: {why}.", "nothing-to-sign")
-    return Signed(volumes, sha256)
+    return Signed(tuple(volumes), sha256)
 
 
 def valid_signature(case: Mapping[str, Any], review: Review) -> Signed | None:
@@ -71,7 +71,7 @@ def valid_signature(case: Mapping[str, Any], review: Review) -> Signed | None:
         case: the content of its `case.json`.
     """
     signed = review.state.signed
-    if signed is None or signed.segmentation_sha256 != _segmentation_sha256(case, review.version_file):
+    if signed is None or signed.segmentation_sha256 != _segmentation_sha256(case, review):
         return None
     return signed
 
@@ -90,14 +90,13 @@ def volume_rows(case: Mapping[str, Any], reviews: Sequence[Review]) -> list[list
     ]
     model, rows = case.get("model") or {}, list[list[Any]]()
     made_by = f"{model.get('name', '')} {model.get('version', '')}".strip()
-    for entry in asked_of(case):
-        name, measured = str(entry["name"]), float(entry["volume_mm3"])
-        own = [each for each in signed if each[0].structure == name]
-        unsigned = SignedVolume(name, measured, *_expected(entry), basis_of(entry))
-        for volume, by in own or [(unsigned, ("", "", ""))]:
+    values = {entry["name"]: int(entry["value"]) for entry in asked_of(case)}
+    for unsigned in volumes_of(case, reviews):
+        name = unsigned.structure
+        for volume, by in [each for each in signed if each[0].structure == name] or [(unsigned, ("", "", ""))]:
             numbers = (volume.volume_mm3, volume.expected_volume_mm3, *(volume.expected_interval_mm3 or (None, None)))
             cells = ["" if number is None else round(number, 4) for number in numbers]
-            rows.append([str(case["name"]), name, int(entry["value"]), *cells, volume.basis, *by, made_by])
+            rows.append([str(case["name"]), name, values[name], *cells, volume.basis, *by, made_by])
     return rows
 
 
@@ -109,14 +108,8 @@ def signed_text(volume: SignedVolume) -> str:
     return f"{volume.structure} {number:.0f} mm³{interval}, {volume.basis}"
 
 
-def _expected(entry: Mapping[str, Any]) -> tuple[float | None, tuple[float, float] | None]:
-    """Return the expected volume and its interval; a finished structure has neither."""
-    expected, interval = entry.get("expected_volume_mm3"), entry.get("expected_interval_mm3")
-    return (None if expected is None else float(expected)), (interval and (float(interval[0]), float(interval[1])))
-
-
-def _segmentation_sha256(case: Mapping[str, Any], version: Path | None) -> str:
-    if version is None:
+def _segmentation_sha256(case: Mapping[str, Any], review: Review) -> str:
+    if review.version_file is None:
         return file_records(case).get(SEGMENTATION_FILE, {}).get(FILE_SHA256, "")
-    with version.open("rb") as file:
+    with review.version_file.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

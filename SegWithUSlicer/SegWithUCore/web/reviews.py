@@ -149,7 +149,7 @@ class OpenReview:
         """Describe what the reviewer could sign now, and has signed."""
         review, to_sign = self._review(), list[str]()
         with suppress(InputError, UsageError):
-            to_sign = list(map(signed_text, signature(self._now(), review.version_file).volumes))
+            to_sign = list(map(signed_text, signature(self._now(), review).volumes))
         is_signed = valid_signature(self.case.raw, review) is not None
         return {"signed": review.state.signed_at if is_signed else "", "to_sign": to_sign}
 
@@ -198,7 +198,7 @@ class OpenReview:
             UsageError: as `signature`.
         """
         known = len(self.session.log.lines)
-        self.session.append(signature(self._now(), self._review().version_file))
+        self.session.append(signature(self._now(), self._review()))
         return self.answer(known)
 
     def positions(self, structure: str, region: int | None) -> dict[str, Any]:

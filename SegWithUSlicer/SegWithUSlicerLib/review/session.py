@@ -14,7 +14,7 @@ from SegWithUCore.regions.region import Kind, Region
 from SegWithUCore.review import log_format
 from SegWithUCore.review.gestures import SCROLL
 from SegWithUCore.review.log import now_utc
-from SegWithUCore.review.reviewer import version_path
+from SegWithUCore.review.reviews import Review
 from SegWithUCore.review.session import FIRST_ORDER, SHORTEST_LOOK_S
 from SegWithUCore.review.signing import signature
 from SegWithUCore.review.state import ReviewState
@@ -230,8 +230,8 @@ class ReviewSession:
             "structures": [figures.get(each["name"], each) for each in case["structures"]],
             "asked": self.state.asked,
         }
-        version = version_path(self.folder, self.core.log.path.name)
-        return signature({**case, **now}, version if version.is_file() else None)
+        log = self.core.log
+        return signature({**case, **now}, Review(log.path, log.reviewer, tuple(log.events), self.state))
 
     def add_place(self, world_ras_mm: Sequence[float]) -> int:
         """Add a place that the reviewer has found, and return the ID of its region.

@@ -191,7 +191,7 @@ def test_signed_volumes_are_verified_by_who_signed_them_until_something_changes(
     changed_case(case, lambda content: content.update(asked=["posterior hippocampus"]))
     review(case, ANNA, StructureJudged("posterior hippocampus", Verdict.ACCEPTED))
     content, (found,) = read_case(case), read_reviews(case, read_case(case)).reviews
-    signed = signature(reviewed_case(case, content, found), None)
+    signed = signature(reviewed_case(case, content, found), found)
     review(case, ANNA, signed)
     report = sr.srread(exported("--reviewer", ANNA) / "report.dcm")
     (observer,) = report.VerifyingObserverSequence

@@ -534,7 +534,7 @@ def test_a_signature_ends_with_the_segmentation_that_it_was_given_for(cases, tmp
     version = folder / "segmentation_reviewed.Ana.seg.nrrd"
     shutil.copy(folder / "segmentation.seg.nrrd", version)
     (found,) = read_reviews(folder, read_case(folder)).reviews
-    review(folder, "Ana", signature(reviewed_case(folder, read_case(folder), found), version))
+    review(folder, "Ana", signature(reviewed_case(folder, read_case(folder), found), found))
     (found,) = read_reviews(folder, read_case(folder)).reviews
     assert valid_signature(read_case(folder), found) is not None
     version.unlink()
