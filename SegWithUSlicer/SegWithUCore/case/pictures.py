@@ -203,8 +203,7 @@ def outline(labels: np.ndarray) -> np.ndarray:
 def tinted(pixels: np.ndarray, risk: np.ndarray, top: float) -> np.ndarray:
     """RGB pixels (uint8) with the error probability over them."""
     is_tinted = risk > TINT_FROM
-    strength = np.clip((risk[is_tinted] - TINT_FROM) / max(top - TINT_FROM, 1e-6), 0, 1)[..., None]
-    colour, share = _tint(strength)
+    colour, share = _tint(np.clip((risk[is_tinted] - TINT_FROM) / max(top - TINT_FROM, 1e-6), 0, 1)[..., None])
     mixed = pixels.copy()
     mixed[is_tinted] = np.rint(pixels[is_tinted] * (1 - share) + colour * share)
     return mixed
@@ -437,5 +436,4 @@ def _text(draw: "ImageDraw", at: tuple[int, int], text: str, colour: Any, anchor
     """Write a line with a black edge."""
     from PIL import ImageFont
 
-    font = ImageFont.load_default(13)
-    draw.text(at, text, colour, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+    draw.text(at, text, colour, font=ImageFont.load_default(13), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))

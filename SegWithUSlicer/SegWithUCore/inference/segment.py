@@ -151,8 +151,7 @@ class _Given:
         """Read the mask of a job; `file` is its first channel, `labels` those that its own are matched with."""
         series = self.header.source
         slice_file = series[1][0].file if isinstance(series, tuple) else None
-        image = MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file)
-        return read_mask(mask, image, labels)
+        return read_mask(mask, MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file), labels)
 
 
 def _read(job: Job, model: Model, in_memory: Mapping[Path, sitk.Image], on_disk: bool, progress: Progress) -> _Given:

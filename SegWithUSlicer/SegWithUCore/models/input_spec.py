@@ -366,9 +366,6 @@ def _percentiles(array: np.ndarray, percent: tuple[float, float]) -> tuple[float
 def _mean_and_deviation(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """Mean and standard deviation of the clipped values, in double precision."""
     pieces = _pieces(array)
-    if len(pieces) == 1:
-        values = array.astype(np.float64).clip(low, high)
-        return float(values.mean()), float(values.std())
     mean = sum(float(piece.astype(np.float64).clip(low, high).sum()) for piece in pieces) / array.size
     squares = sum(float(np.square(piece.astype(np.float64).clip(low, high) - mean).sum()) for piece in pieces)
     return mean, float(np.sqrt(squares / array.size))

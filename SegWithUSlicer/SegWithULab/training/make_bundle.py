@@ -131,7 +131,6 @@ def foreign_licence(run: RunFolder) -> str:
     return f"\nThe backbone came with this licence:\n\n{path.read_text(encoding='utf-8')}" if path.is_file() else ""
 
 
-MAXIMUM_LICENCE_BYTES = 1 << 20
 PAPER_TAPS = ["upsamples.1.conv_block", "upsamples.2.conv_block", "output_block"]
 """Taps of the authors' head on their DynUNet of five levels."""
 
@@ -185,7 +184,7 @@ def _described(source: Path, blocks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    content = read_bounded(path, MAXIMUM_LICENCE_BYTES, "give the licence of the weights")
+    content = read_bounded(path, 1 << 20, "give the licence of the weights")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
