@@ -118,7 +118,7 @@ def outcome(head: Head, model: Model) -> dict[str, Any]:
             found["error_mm"] = {side: _distance(roi.centre_ras_mm, head.centres[side])
                                  for side, roi in error.rois.items()}  # fmt: skip
         return found
-    facts = result._case.placed.facts
+    facts = result._case.placement
     if facts is None:  # taken for a crop
         return {"refused": None, "error_mm": {}}
     found = {

@@ -234,23 +234,6 @@ def scale_mm(edge_mm: float) -> float:
 
 
 @dataclass(frozen=True)
-class WholeImage:
-    """A whole image in which a model placed its boxes.
-
-    Attributes:
-        image: intensities (z, y, x).
-        grid: how it lies in the patient.
-        boxes: in it.
-        start_zyx: where the other volumes of a preview begin in it.
-    """
-
-    image: Planes
-    grid: Grid
-    boxes: "Sequence[PlacedBox]"
-    start_zyx: Sequence[int]
-
-
-@dataclass(frozen=True)
 class Shown:
     """What a preview shows; volumes (z, y, x) of one shape. Only the planes that are shown are computed with.
 
@@ -261,7 +244,6 @@ class Shown:
         structures: by their values, in the order of the legend; background first.
         grid: how they lie in the patient.
         top: error probability of the strongest tint.
-        whole: where the model placed boxes; drawn above the other views.
     """
 
     image: Planes
@@ -270,7 +252,6 @@ class Shown:
     structures: Mapping[int, "Label"]
     grid: Grid
     top: float = 0.5
-    whole: WholeImage | None = None
 
 
 def strongest_tint(case: Mapping[str, Any]) -> float:
@@ -297,10 +278,7 @@ def write_png(picture: np.ndarray, path: Path) -> None:
 
 
 def preview(shown: Shown) -> np.ndarray:
-    """Draw contours above, error probability below, in three planes, with a legend; RGB, uint8.
-
-    Where the model placed boxes, the same planes of the whole head stand on top.
-    """
+    """Draw contours above, error probability below, in three planes, with a legend; RGB, uint8."""
     from PIL import Image, ImageDraw
 
     fullest, centre, extent_mm = _where(shown)
@@ -308,8 +286,6 @@ def preview(shown: Shown) -> np.ndarray:
     rows = [[_contours(shown, view, window) for view in views]]
     if shown.error_probability is not None:
         rows.append([view.with_risk(window, shown.error_probability, shown.top) for view in views])
-    if shown.whole is not None:
-        rows.insert(0, _whole_row(shown.whole, fullest))
     step, width = PREVIEW_PIXELS + GAP, 3 * (PREVIEW_PIXELS + GAP) + GAP
     named = _legend_rows(shown, views, width)
     height = LINE + len(rows) * step + GAP + LINE * (len(named) + 2)
@@ -324,22 +300,6 @@ def preview(shown: Shown) -> np.ndarray:
             _sides(draw, view, x, y)
     _legend(draw, shown, named, extent_mm, LINE + len(rows) * step + GAP)
     return np.asarray(canvas)
-
-
-def _whole_row(whole: WholeImage, fullest: Sequence[int]) -> list[np.ndarray]:
-    """Draw the whole head with its boxes, cut where the views below are."""
-    at = [own + start for own, start in zip(fullest, whole.start_zyx, strict=True)]
-    shape = whole.image.shape
-    edge_mm = max(size * mm for size, mm in zip(shape, whole.grid.spacing_zyx, strict=True))
-    views, window = three_views(
-        whole.image, whole.grid, at, [size // 2 for size in shape], float(edge_mm), PREVIEW_PIXELS
-    )
-    row = []
-    for view in views:
-        row.append(view.grey(window))
-        for box in whole.boxes:
-            row[-1][view.box_edge(box)] = BOX_COLOUR
-    return row
 
 
 def _contours(shown: Shown, view: View, window: tuple[float, float]) -> np.ndarray:
@@ -426,8 +386,6 @@ def _legend(
     if shown.error_probability is not None:
         text, colour = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", INFERNO[6]
     _text(draw, (GAP, y + LINE // 2), f"{text}; edges are {shown_mm:.0f} mm long", colour, "lm")
-    if shown.whole is not None:
-        _text(draw, (3 * (PREVIEW_PIXELS + GAP), y + LINE // 2), "boxes that were segmented", BOX_COLOUR, "rm")
     note = "R right, L left, A anterior, P posterior, S superior, I inferior of the patient. Not for clinical use."
     _text(draw, (GAP, y + LINE + LINE // 2), note, _GREY, "lm")
 

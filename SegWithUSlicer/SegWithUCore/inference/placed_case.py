@@ -24,7 +24,7 @@ from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle, Placement
 from ..models.input_spec import Code, Label, Total
 from ..util.errors import InputError
 from ..util.progress import Progress, part_of
-from .case_result import AssessedBox, PlacedIn
+from .case_result import AssessedBox
 from .placement import Placed, Template, place
 from .structures import StructureMetrics
 from .uncertainty_maps import joined_maps
@@ -261,8 +261,10 @@ class PlacedBoxes:
         usual = "Give a whole head, and check its orientation." if self.spec.is_whole else "Give a region of interest."
         return NotPlacedError(f"{self.source}: {problem}. {remedy or usual}", self.world, self.found.rois)
 
-    def assessed(self, run: SidedRun, labels: Sequence[Label], progress: Progress) -> tuple[AssessedBox, PlacedIn]:
-        """Segment each box, or a neighbour of which the model expects more (`best_box`), and join them.
+    def assessed(
+        self, run: SidedRun, labels: Sequence[Label], progress: Progress
+    ) -> tuple[AssessedBox, dict[str, Any]]:
+        """Segment each box, or a neighbour of which the model expects more (`best_box`); return all, and `placement`.
 
         Args:
             labels: of the model.
@@ -291,13 +293,8 @@ class PlacedBoxes:
         if any(_overlap(one.box, other.box) for one, other in combinations(boxes.values(), 2)):
             raise self.error("the boxes of both sides overlap", "Give a region of interest.")
         whole = joined(boxes, labels, self.image, self.world)
-        found = {
-            "similarity": self.found.similarity,
-            "overlap": self.found.overlap,
-            "template_sha256": spec.sha256,
-            "boxes": facts,
-        }
-        return whole, PlacedIn(self.world, found)
+        found = {"similarity": self.found.similarity, "overlap": self.found.overlap}
+        return whole, {**found, "template_sha256": spec.sha256, "boxes": facts}
 
 
 def _never_back(progress: Progress) -> Progress:

@@ -99,7 +99,7 @@ def compute_case(
         message = f"The model '{model.bundle.name}' is not calibrated, so it cannot judge a mask: calibrate it"
         raise InputError(f"{message}, or choose another.", "not-calibrated")
     given = _read(job, model, images or {}, scratch is not None, progress)
-    boxes, placed = _place(job, model.bundle, given, progress), None
+    boxes, placement = _place(job, model.bundle, given, progress), None
     sides, labels = [], model.bundle.labels
     if boxes is not None:
         sides, scratch = list(boxes.found.rois), None
@@ -115,11 +115,11 @@ def compute_case(
     if boxes is None:
         box = run("", job.roi, progress)
     else:
-        box, placed = boxes.assessed(run, model.bundle.labels, progress)
+        box, placement = boxes.assessed(run, model.bundle.labels, progress)
     totals = all_totals(model.bundle.totals, model.bundle.labels, sides)
     voxel_mm3 = float(np.prod(box.world.spacing))
     wholes = whole_metrics(box.structures, box.maps.sums, totals, voxel_mm3, model.case_level)
-    result = CaseResult(job, model.identity, given.source, labels, box, None, *wholes, placed=placed, mask=mask)
+    result = CaseResult(job, model.identity, given.source, labels, box, None, *wholes, placement=placement, mask=mask)
     return _assemble(result, given, progress)
 
 

@@ -148,7 +148,7 @@ def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Im
     one = Model(replace(bundle, placement=replace(bundle.placement, boxes=(box,), least_dice=0.0)))
     result = segment_image(head, one)
     assert "field of view" not in {each.kind for each in result.warnings}
-    facts = result._case.placed.facts
+    facts = result._case.placement
     assert [each["side"] for each in facts["boxes"]] == ["whole"]
     assert set(result.labels.values()) == {"background", *PARTS}
     apart = segment_image(head, one, roi=(*facts["boxes"][0]["centre_ras_mm"], *box.size_mm))
@@ -224,6 +224,6 @@ def test_a_box_at_the_wrong_place_is_corrected_by_its_neighbours(
     monkeypatch.setattr(placed_case, "place", off)
     seen: list[float] = []
     result = segment_image(head, model, progress=lambda _stage, fraction, _detail="": seen.append(fraction))
-    boxes = result._case.placed.facts["boxes"]
+    boxes = result._case.placement["boxes"]
     assert seen == sorted(seen)
     assert all(box["expected_dice"] >= 0.82 and box["shifted"] for box in boxes)
