@@ -35,7 +35,7 @@ from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations
 from .passes import Look, further_looks, look_again
-from .placed_case import NotPlacedError, PlacedBoxes, all_sides, all_totals
+from .placed_case import PlacedBoxes, all_sides, all_totals
 from .preprocessing import assessed_box, network_input
 from .structures import (
     empty_structures,
@@ -56,17 +56,12 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     """Segment one case and write its case folder.
 
     Raises:
-        InputError, UsageError: as `compute_case`. Where the boxes of a model are not found, a picture of where they
-            would lie is drawn (`NAME_not_placed.png`, next to the case folder).
+        InputError, UsageError: as `compute_case`.
         OutputError: the case folder exists or cannot be written.
     """
     # Nothing is made before there is a result, so large maps go to the nearest folder that is there.
     scratch = next(folder for folder in job.target.absolute().parents if folder.is_dir())
-    try:
-        result = compute_case(job, model, progress, scratch=scratch)
-    except NotPlacedError as error:
-        error.draw(job.target.with_name(f"{job.name}_not_placed.png"))
-        raise
+    result = compute_case(job, model, progress, scratch=scratch)
     if not can_draw():
         note = Deviation(NOTE, "There is no preview.png without the package Pillow: pip install pillow.", "preview")
         result = replace(result, warnings=[*result.warnings, note])

@@ -195,7 +195,7 @@ def test_a_head_of_inverted_contrast_is_refused(model: Model, head: sitk.Image) 
     assert refusal.value.code == "not-placed"
 
 
-def test_what_is_not_a_head_is_refused_with_a_picture(segwithu: Any, tmp_path: Path) -> None:
+def test_what_is_not_a_head_is_refused(segwithu: Any, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(100, 10, (60, 70, 60)).astype(np.float32)
     z, y, x = np.ogrid[:60, :70, :60]
     noise[((z - 30) ** 2 + (y - 35) ** 2 + (x - 30) ** 2) > 25**2] = 0
@@ -205,7 +205,7 @@ def test_what_is_not_a_head_is_refused_with_a_picture(segwithu: Any, tmp_path: P
     outcome = segwithu.segment(tmp_path / "ball.nii.gz", model="hippocampus", output=tmp_path / "out")
     assert outcome.code == 1
     assert "ball.nii.gz" in outcome.err and "[not-placed]" in outcome.err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["ball_not_placed.png"]
+    assert not any((tmp_path / "out").glob("*"))
 
 
 @pytest.mark.slow
