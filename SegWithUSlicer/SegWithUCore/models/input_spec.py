@@ -59,7 +59,7 @@ class Normalisation:
         """Where values are clipped, what is subtracted, and what they are divided by."""
         if self.kind == "fixed":
             return self.low, self.high, self.mean, max(self.std, 1e-8)
-        low, high = _percentiles(array, (self.low, self.high))
+        low, high = map(float, np.percentile(array, (self.low, self.high)))
         if high <= low:  # nearly all voxels equal: keep the few that differ
             low, high = float(array.min()), float(array.max())
         if self.kind == "range":
@@ -346,21 +346,6 @@ def _pieces(array: np.ndarray) -> list[np.ndarray]:
     """Cut an array into views of some planes each, or of some voxels of a list."""
     step = max(1, PIECE_VOXELS * len(array) // max(1, array.size))
     return [array[start : start + step] for start in range(0, len(array), step)]
-
-
-def _percentiles(array: np.ndarray, percent: tuple[float, float]) -> tuple[float, float]:
-    """As `numpy.percentile` in double precision; of a large array, without such a copy."""
-    if array.size <= PIECE_VOXELS:
-        low, high = np.percentile(array.astype(np.float64), percent)
-        return float(low), float(high)
-    places = [each / 100 * (array.size - 1) for each in percent]
-    around = [min(int(place) + step, array.size - 1) for place in places for step in (0, 1)]
-    ordered = np.partition(array, sorted(set(around)), axis=None)
-    low, high = (
-        float(ordered[first]) + (float(ordered[second]) - float(ordered[first])) * (place - int(place))
-        for place, first, second in zip(places, around[::2], around[1::2], strict=True)
-    )
-    return low, high
 
 
 def _mean_and_deviation(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
