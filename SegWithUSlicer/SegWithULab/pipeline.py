@@ -121,8 +121,7 @@ class Pipeline:
         return {"cases": self._files(*roles), **{name: recipe[name] for name in blocks}}
 
     def _case_inputs(self) -> dict[str, Any]:
-        files = self._files(*self._roles())
-        return {"table": self._table(), "files": files, "allowed": self.job.allow_seen_cases}
+        return {"table": self._table(), "files": self._files(*self._roles()), "allowed": self.job.allow_seen_cases}
 
     def _shares(self) -> tuple[float, float]:
         """Return the shares of the time of backbone and cross-validation models, as `choose_epochs` plans them."""
@@ -238,8 +237,7 @@ class Pipeline:
         self.run.change_recipe(recipe)
         if recipe.head_training.cross_fit:
             call.progress("reading cases", 0.0)
-            budget_s = self._seconds(self._shares()[1])
-            out_of_fold_backbones(recipe, self._trainable[0], self.run, call.progress, budget_s)
+            out_of_fold_backbones(recipe, self._trainable[0], self.run, call.progress, self._seconds(self._shares()[1]))
         return {"folds": recipe.head_training.cross_fit}
 
     def _head(self, call: StageCall) -> Mapping[str, Any]:

@@ -48,7 +48,6 @@ from SegWithUCore.api import SegmentationResult, load_model, segment_image
 from SegWithUCore.calibration.error_probability import ErrorProbability
 from SegWithUCore.inference.deviation import NOTE
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.placed_case import NotPlacedError
 from SegWithUCore.inference.prediction import predict
 from SegWithUCore.inference.structures import ASYMMETRIES, TOTALS
 from SegWithUCore.io.volume import read_image, read_labels, reorient
@@ -209,15 +208,15 @@ def outcome(image: sitk.Image, model: Model) -> tuple[SegmentationResult | None,
     said: dict[str, Any] = {"refused": None}
     try:
         result = segment_image(image, model)
-    except NotPlacedError as error:
-        return None, {"refused": error.code}
     except InputError as error:
         said = {"refused": error.code}
+        if error.code == "not-placed":
+            return None, said
         try:
             result = segment_image(image, model, unlike_training=True)
         except InputError as again:
             return None, {"refused": again.code}
-    boxes = result._case.placed.facts.get("boxes", [{}])
+    boxes = result._case.placement.get("boxes", [{}])
     said["expected_dice"] = boxes[0].get("expected_dice")
     said["warned"] = sorted({each.kind for each in result.warnings if each.severity != NOTE})
     return result, said

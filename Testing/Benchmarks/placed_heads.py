@@ -26,7 +26,6 @@ from placement import DATA, DECISION_BRAINS, HEAD, centres, changed
 
 from SegWithUCore.api import load_model, segment_image
 from SegWithUCore.inference.model import Model
-from SegWithUCore.inference.placed_case import NotPlacedError
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.strict_json import read_json
 
@@ -113,12 +112,8 @@ def outcome(head: Head, model: Model) -> dict[str, Any]:
     try:
         result = segment_image(head.image, model)
     except InputError as error:
-        found = {"refused": error.code, "message": str(error)}
-        if isinstance(error, NotPlacedError):
-            found["error_mm"] = {side: _distance(roi.centre_ras_mm, head.centres[side])
-                                 for side, roi in error.rois.items()}  # fmt: skip
-        return found
-    facts = result._case.placed.facts
+        return {"refused": error.code, "message": str(error)}
+    facts = result._case.placement
     if facts is None:  # taken for a crop
         return {"refused": None, "error_mm": {}}
     found = {

@@ -223,7 +223,7 @@ def dice(ways: list[str], only_decision: bool) -> None:
                 print(f"{how} {name}: {error.code}")
                 continue
             drawn = result.array("segmentation")
-            expected += [box["expected_dice"] for box in result._case.placed.facts["boxes"]]
+            expected += [box["expected_dice"] for box in result._case.placement["boxes"]]
             for side, value, values in (("left", 48, (1, 2)), ("right", 47, (3, 4))):
                 found.append(_dice(np.isin(drawn, values), truth == value))
                 x, y, z = places[side]

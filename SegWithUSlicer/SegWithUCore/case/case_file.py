@@ -18,7 +18,6 @@ from ..util.input_files import is_there
 from ..util.strict_json import read_json, to_json, typed
 
 CASE_FILE = "case.json"
-CASE_FORMAT = "segwithu-case"
 FORMAT_VERSION = 1
 SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE = "segmentation.nii.gz", "segmentation.seg.nrrd"
 # Keys of the hashes of all other files (`case_files`), and of the hash of the rest of `case.json`. Cases of earlier
@@ -197,7 +196,7 @@ def _content_sha256(content: Mapping[str, Any]) -> str:
 
 
 def _check_format(raw: Any, origin: str) -> None:
-    if not isinstance(raw, Mapping) or raw.get("format") != CASE_FORMAT:
+    if not isinstance(raw, Mapping) or raw.get("format") != "segwithu-case":
         raise InputError(f"{origin} is not of a SegWithU case: give a folder that segment wrote.", NOT_A_CASE)
     version = raw.get("format_version")
     if version != FORMAT_VERSION:
@@ -256,8 +255,7 @@ def placed_boxes(raw: Mapping[str, Any]) -> tuple[PlacedBox, ...]:
     Raises:
         ValueError: they are damaged.
     """
-    entries = (raw.get("placement") or {}).get("boxes") or []
-    return typed(tuple[PlacedBox, ...], entries, "placement/boxes")
+    return typed(tuple[PlacedBox, ...], (raw.get("placement") or {}).get("boxes") or [], "placement/boxes")
 
 
 def _structure(entry: Mapping[str, Any], flags: list[Any]) -> Structure:

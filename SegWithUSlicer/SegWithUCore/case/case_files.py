@@ -24,7 +24,6 @@ CASE_SCHEMA = Path(__file__).with_name("case.schema.json")
 FILE_SHA256, VOXELS_SHA256 = "sha256", "voxels_sha256"
 SEGMENTATIONS = (SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE)
 _REGION_FILES = (REGIONS_FILE, REGION_LABELS_FILE)
-_MAXIMUM_TABLE_BYTES = 16 << 20
 
 
 def is_volume(name: str) -> bool:
@@ -158,7 +157,7 @@ def changed_error(folder: Path, name: str) -> InputError:
 
 def _file_sha256(path: Path) -> str:
     if path.suffix == ".csv":  # which may travel by ways that change the ends of lines
-        table = read_bounded(path, _MAXIMUM_TABLE_BYTES)
+        table = read_bounded(path, 16 << 20)
         return hashlib.sha256(table.replace(b"\r\n", b"\n").replace(b"\r", b"\n")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

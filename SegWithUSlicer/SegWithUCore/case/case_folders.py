@@ -119,7 +119,6 @@ MODEL_FILES = (
 )
 # What reviewers add.
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
-REVIEW_PATTERNS = ("review.*.jsonl", REVIEWED_PATTERN)
 # What can be made again and is not copied.
 REPRODUCIBLE = ("report.html", "itksnap_labels.txt", "reviewed.*.json", "*.lock", f"{TEMPORARY_PREFIX}*")
 
@@ -152,7 +151,7 @@ def case_contents(folder: Path) -> Contents:
     for name in names:
         if name in MODEL_FILES:
             model[name] = checked_file(folder, name)
-        elif _is_one_of(name, REVIEW_PATTERNS):
+        elif _is_one_of(name, ("review.*.jsonl", REVIEWED_PATTERN)):
             try:
                 reviews.append(checked_file(folder, name))
             except InputError as error:

@@ -106,8 +106,7 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
         asked = {value for value, name in names.items() if name in asked_structures(case)}
         probabilities = sitk.GetArrayViewFromImage(part)
         percentiles = (model_percentile, data_percentile)
-        assessed = Assessed(probabilities, *classes, names, ijk_to_ras(part), *percentiles, asked)
-        found = find_regions(assessed, settings)
+        found = find_regions(Assessed(probabilities, *classes, names, ijk_to_ras(part), *percentiles, asked), settings)
         _keep_reviews(folder, found, overwrite)
         write_regions(folder, found, box, probability)
         records = {name: file_record(folder / name) for name in (REGIONS_FILE, REGION_LABELS_FILE)}

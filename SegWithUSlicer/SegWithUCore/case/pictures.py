@@ -203,8 +203,7 @@ def outline(labels: np.ndarray) -> np.ndarray:
 def tinted(pixels: np.ndarray, risk: np.ndarray, top: float) -> np.ndarray:
     """RGB pixels (uint8) with the error probability over them."""
     is_tinted = risk > TINT_FROM
-    strength = np.clip((risk[is_tinted] - TINT_FROM) / max(top - TINT_FROM, 1e-6), 0, 1)[..., None]
-    colour, share = _tint(strength)
+    colour, share = _tint(np.clip((risk[is_tinted] - TINT_FROM) / max(top - TINT_FROM, 1e-6), 0, 1)[..., None])
     mixed = pixels.copy()
     mixed[is_tinted] = np.rint(pixels[is_tinted] * (1 - share) + colour * share)
     return mixed
@@ -235,23 +234,6 @@ def scale_mm(edge_mm: float) -> float:
 
 
 @dataclass(frozen=True)
-class WholeImage:
-    """A whole image in which a model placed its boxes.
-
-    Attributes:
-        image: intensities (z, y, x).
-        grid: how it lies in the patient.
-        boxes: in it.
-        start_zyx: where the other volumes of a preview begin in it.
-    """
-
-    image: Planes
-    grid: Grid
-    boxes: "Sequence[PlacedBox]"
-    start_zyx: Sequence[int]
-
-
-@dataclass(frozen=True)
 class Shown:
     """What a preview shows; volumes (z, y, x) of one shape. Only the planes that are shown are computed with.
 
@@ -262,7 +244,6 @@ class Shown:
         structures: by their values, in the order of the legend; background first.
         grid: how they lie in the patient.
         top: error probability of the strongest tint.
-        whole: where the model placed boxes; drawn above the other views.
     """
 
     image: Planes
@@ -271,7 +252,6 @@ class Shown:
     structures: Mapping[int, "Label"]
     grid: Grid
     top: float = 0.5
-    whole: WholeImage | None = None
 
 
 def strongest_tint(case: Mapping[str, Any]) -> float:
@@ -298,10 +278,7 @@ def write_png(picture: np.ndarray, path: Path) -> None:
 
 
 def preview(shown: Shown) -> np.ndarray:
-    """Draw contours above, error probability below, in three planes, with a legend; RGB, uint8.
-
-    Where the model placed boxes, the same planes of the whole head stand on top.
-    """
+    """Draw contours above, error probability below, in three planes, with a legend; RGB, uint8."""
     from PIL import Image, ImageDraw
 
     fullest, centre, extent_mm = _where(shown)
@@ -309,12 +286,9 @@ def preview(shown: Shown) -> np.ndarray:
     rows = [[_contours(shown, view, window) for view in views]]
     if shown.error_probability is not None:
         rows.append([view.with_risk(window, shown.error_probability, shown.top) for view in views])
-    if shown.whole is not None:
-        rows.insert(0, _whole_row(shown.whole, fullest))
-    step, width = PREVIEW_PIXELS + GAP, 3 * (PREVIEW_PIXELS + GAP) + GAP
-    named = _legend_rows(shown, views, width)
-    height = LINE + len(rows) * step + GAP + LINE * (len(named) + 2)
-    canvas = Image.new("RGB", (width, height), (24, 24, 24))
+    step, end = PREVIEW_PIXELS + GAP, LINE + len(rows) * (PREVIEW_PIXELS + GAP) + GAP
+    most = LINE * (len(shown.structures) + 3)  # a line for each
+    canvas = Image.new("RGB", (3 * step + GAP, end + most), (24, 24, 24))
     draw = ImageDraw.Draw(canvas)
     for number, view in enumerate(views):
         x = GAP + number * step
@@ -323,24 +297,8 @@ def preview(shown: Shown) -> np.ndarray:
             y = LINE + place * step
             canvas.paste(Image.fromarray(row[number]), (x, y))
             _sides(draw, view, x, y)
-    _legend(draw, shown, named, extent_mm, LINE + len(rows) * step + GAP)
-    return np.asarray(canvas)
-
-
-def _whole_row(whole: WholeImage, fullest: Sequence[int]) -> list[np.ndarray]:
-    """Draw the whole head with its boxes, cut where the views below are."""
-    at = [own + start for own, start in zip(fullest, whole.start_zyx, strict=True)]
-    shape = whole.image.shape
-    edge_mm = max(size * mm for size, mm in zip(shape, whole.grid.spacing_zyx, strict=True))
-    views, window = three_views(
-        whole.image, whole.grid, at, [size // 2 for size in shape], float(edge_mm), PREVIEW_PIXELS
-    )
-    row = []
-    for view in views:
-        row.append(view.grey(window))
-        for box in whole.boxes:
-            row[-1][view.box_edge(box)] = BOX_COLOUR
-    return row
+    end = _legend(draw, shown, views, extent_mm, end)
+    return np.asarray(canvas)[:end]
 
 
 def _contours(shown: Shown, view: View, window: tuple[float, float]) -> np.ndarray:
@@ -384,10 +342,10 @@ def _sides(draw: "ImageDraw", view: View, x: int, y: int) -> None:
         _text(draw, (x + at[0], y + at[1]), letter, _WHITE, "mm")
 
 
-def _legend_rows(shown: Shown, views: Sequence[View], width: int) -> list[dict[tuple[int, ...], tuple[int, str]]]:
-    """Name the structures that the views show, in rows: where each name begins, by its colour.
+def _legend(draw: "ImageDraw", shown: Shown, views: Sequence[View], shown_mm: float, y: int) -> int:
+    """Write the structures of the views by their colours, and what is drawn; returns where the legend ends.
 
-    Two sides of one colour are one name without its side.
+    Structures of one colour, such as both sides of one, are named together.
     """
     from PIL import ImageFont
 
@@ -397,45 +355,29 @@ def _legend_rows(shown: Shown, views: Sequence[View], width: int) -> list[dict[t
         if value and value in seen:
             names.setdefault(tuple(label.color), []).append(label.name)
     font, x = ImageFont.load_default(13), GAP
-    rows: list[dict[tuple[int, ...], tuple[int, str]]] = [{}]
     for colour, own in names.items():
         bare = dict.fromkeys(re.sub("^(left|right) ", "", name) for name in own)
         text = own[0] if len(own) == 1 else ", ".join(bare)
-        length = LINE + int(font.getlength(text)) + LINE
-        if x > GAP and x + length - LINE > width:
-            rows.append({})
+        end = x + LINE + int(font.getlength(text))
+        if x > GAP and end > 3 * (PREVIEW_PIXELS + GAP) + GAP:
+            end += GAP - x
             x = GAP
-        rows[-1][colour] = x, text
-        x += length
-    return rows
-
-
-def _legend(
-    draw: "ImageDraw",
-    shown: Shown,
-    named: Sequence[Mapping[tuple[int, ...], tuple[int, str]]],
-    shown_mm: float,
-    y: int,
-) -> None:
-    """Name the structures with their colours, and the colour of the error probability."""
-    for row in named:
-        for colour, (x, name) in row.items():
-            draw.rectangle((x, y + 4, x + 12, y + 16), colour, _GREY)
-            _text(draw, (x + LINE, y + LINE // 2), name, _WHITE, "lm")
-        y += LINE
-    text, colour = "not calibrated: there is no error probability", _WHITE
+            y += LINE
+        draw.rectangle((x, y + 4, x + 12, y + 16), colour, _GREY)
+        _text(draw, (x + LINE, y + LINE // 2), text, _WHITE, "lm")
+        x = end + LINE
+    y += LINE
+    text, tint = "not calibrated: there is no error probability", _WHITE
     if shown.error_probability is not None:
-        text, colour = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", INFERNO[6]
-    _text(draw, (GAP, y + LINE // 2), f"{text}; edges are {shown_mm:.0f} mm long", colour, "lm")
-    if shown.whole is not None:
-        _text(draw, (3 * (PREVIEW_PIXELS + GAP), y + LINE // 2), "boxes that were segmented", BOX_COLOUR, "rm")
+        text, tint = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", INFERNO[6]
+    _text(draw, (GAP, y + LINE // 2), f"{text}; edges are {shown_mm:.0f} mm long", tint, "lm")
     note = "R right, L left, A anterior, P posterior, S superior, I inferior of the patient. Not for clinical use."
     _text(draw, (GAP, y + LINE + LINE // 2), note, _GREY, "lm")
+    return y + 2 * LINE
 
 
 def _text(draw: "ImageDraw", at: tuple[int, int], text: str, colour: Any, anchor: str) -> None:
     """Write a line with a black edge."""
     from PIL import ImageFont
 
-    font = ImageFont.load_default(13)
-    draw.text(at, text, colour, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+    draw.text(at, text, colour, font=ImageFont.load_default(13), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))

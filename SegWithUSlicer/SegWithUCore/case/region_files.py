@@ -22,7 +22,6 @@ COLUMNS = (
 MAKE_AGAIN = "run segwithu regions again"
 # Enough for 80 000 regions, where a large case has a few hundred.
 MAXIMUM_BYTES = 16 << 20
-_WAY = re.compile(r"(?P<truth>.*) read as (?P<read_as>.*) (?P<share>[0-9.]+)")
 
 
 def regions_csv(regions: Sequence[Region]) -> str:
@@ -136,7 +135,7 @@ def _region(row: Mapping[str, str]) -> Region:
 
 
 def _way(text: str) -> Competition:
-    found = _WAY.fullmatch(text)
+    found = re.fullmatch(r"(?P<truth>.*) read as (?P<read_as>.*) (?P<share>[0-9.]+)", text)
     if found is None:
         raise ValueError(f"'{text}' does not say what competes")
     return Competition(found["truth"], found["read_as"], float(found["share"]))

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 PROGRAM = "segwithu"
 CASES_HELP = "TABLE.csv:ROLE (columns case, role; with folders images and labels next to it) or an nnU-Net folder"
 _SHORT = {"--output": "-o", "--model": "-m"}
-# Options whose last folder is made here.
-_WRITTEN = ("output", "run_folder")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _SHOWN = 40
@@ -192,7 +190,7 @@ def check_arguments(options: argparse.Namespace) -> None:
             if not isinstance(path, str | Path):
                 continue
             problem = path_problem(str(path)) if isinstance(path, Path) or "\0" in path else None
-            if problem is None and option in _WRITTEN and (_CONTROL.search(str(path)) or not is_plain(Path(path))):
+            if problem is None and option == "output" and (_CONTROL.search(str(path)) or not is_plain(Path(path))):
                 problem = "holds a control character, or is not UTF-8"
             if problem:
                 name = {"cases": "CASE", "folder": "the folder", "source": "FILE"}.get(option, f"--{option}")

@@ -78,8 +78,7 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
     learns = any(baseline.learns_from_folds for baseline in benchmark.chosen.baselines)
     refuse_if((not learns, "None of the baselines learns from --folds: leave it out, or add one, such as image-trees."))
     fitting, bundle = benchmark.fitting, benchmark.backbone.bundle
-    others = {"--cases": benchmark.cases, "--calibration": fitting.calibration}
-    folds = given_folds(options, bundle, others, console)
+    folds = given_folds(options, bundle, {"--cases": benchmark.cases, "--calibration": fitting.calibration}, console)
     hashes = dict(zip(voxel_hashes(benchmark.cases), (case.name for case in benchmark.cases), strict=True))
     for fold in folds:  # a network has seen a test case, if only to choose its epoch
         seen = [hashes[sha256] for role in known_to(fold.run).values() for sha256 in role if sha256 in hashes]
@@ -109,8 +108,7 @@ def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
     hashes_of([*test, *calibration], console.note)
     backbone = frozen_backbone(bundles[0])
     fitting = FittingCases(backbone, calibration)
-    inputs = BaselineInputs(backbone, bundles, options.ensemble, band, options.mirror)
-    chosen = select_baselines(names, inputs)
+    chosen = select_baselines(names, BaselineInputs(backbone, bundles, options.ensemble, band, options.mirror))
     reasons = " ".join(f"{title} {reason}" for title, reason in chosen.not_run.items())
     refuse_if((not chosen.baselines, f"No baseline can be run: {reasons}"))
     return Benchmark(chosen, test, fitting, band)

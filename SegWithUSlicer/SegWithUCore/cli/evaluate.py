@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--cases", required=True, help=CASES_HELP)
     command.add_shared("--labels")
     command.add_shared("--output", required=False, help="JSON file that receives all figures, also those of each case")
-    command.add_argument("--report", type=Path, metavar="DIR", help="folder for tables, plots and one HTML page")
+    command.add_argument("--report", type=Path, metavar="DIR", help="folder for tables and one HTML page")
     command.add_shared("--overwrite", help="replace an existing report")
     command.add_argument("--band", default="3mm", help="around the predicted surface: 3mm (default), or 2px in slices")
     command.add_flag("--record", "write the figures into the model's bundle and model card")
@@ -67,8 +67,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     is_other = options.head or options.band != "3mm" or options.labels
     refuse_if((options.record and is_other, "--record goes with none of --head, --band and --labels."))
-    if options.report:
-        import matplotlib  # noqa: F401 - refused before the run when it is missing
     band = parsed_band(options.band)
     bundle = with_head(resolve_model(options.model), options.head)
     report = atomic_folder(options.report, options.overwrite) if options.report else nullcontext()

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..util.atomic_files import atomic_folder, exists_error, one_writer
+from ..util.atomic_files import exists_error, one_writer
 from ..util.errors import OutputError
-from .arguments import CommandParser, add_command, axes, check_folder_name, int_between, refuse_if
+from .arguments import CommandParser, add_command, axes, check_folder_name, int_between
 from .console import Console
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def add_commands(commands: Any) -> None:
     nnunet = add_command(commands, "import-nnunet", run_import_nnunet)
     _add_nnunet_options(nnunet)
     nnunet.add_argument("--fold", default="0", help="fold to import, a number or 'all' (default 0)")
-    nnunet.add_shared("--output", required=False, help="folder of the bundle to write")
-    nnunet.add_argument("--run", dest="run_folder", type=Path, help="folder of the training run to start")
+    nnunet.add_shared("--output", help="folder of the bundle to write")
     adopt = add_command(commands, "adopt", run_adopt)
     _add_nnunet_options(adopt)
     add = adopt.add_argument
@@ -90,38 +89,22 @@ def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
 def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
     """Import a trained nnU-Net (version 2) as a model bundle.
 
-    Read one fold of an nnU-Net result folder (plans.json, dataset.json, fold_0). --output writes a bundle whose
-    logits equal nnU-Net's, with an untrained uncertainty head; --run starts a training run, so that train-head and
-    calibrate can follow.
+    Read one fold of an nnU-Net result folder (plans.json, dataset.json, fold_0), and write a bundle whose logits equal
+    nnU-Net's, with an untrained uncertainty head. train-head, with a recipe on this model, and calibrate can follow.
 
     Examples:
     import-nnunet nnUNet_results/Dataset004_Hippocampus --output hippocampus_nnunet
     """
     console.started()
-    from ..models.nnunet_import import about_of, head_recipe, read_nnunet_folder, write_nnunet_bundle
+    from ..models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle
 
-    output, run_folder = options.output, options.run_folder
-    refuse_if((output is None and run_folder is None, "Give --output for a bundle, --run for a training run, or both."))
-    if run_folder is not None and run_folder.exists():
-        raise OutputError(f"{run_folder} exists already: choose another folder for the training run.", "exists-already")
     if options.name is not None:
         check_folder_name(options.name, "--name")
     folder = read_nnunet_folder(options.folder, options.fold, **_reading(options))
     about = about_of(folder, {name: getattr(options, name) for name in ABOUT})
     console.note(*folder.model.notes)
-    if output is not None:
-        bundle = write_nnunet_bundle(folder, about, output, options.overwrite)
-        console.result(f"{bundle.name}, not calibrated, in {output}", {"bundle": str(output)})
-    if run_folder is not None:
-        from SegWithULab.training.recipe import recipe_from_json
-        from SegWithULab.training.run_folder import RunFolder
-
-        with atomic_folder(run_folder) as work:
-            run = RunFolder(work)
-            run.start(recipe_from_json(head_recipe(folder, about), folder.source), {"backbone_source": folder.source})
-            run.save_best("backbone", folder.weights)
-        text = f"backbone of {folder.source} in {run_folder}; continue with train-head"
-        console.result(text, {"run": str(run_folder)})
+    bundle = write_nnunet_bundle(folder, about, options.output, options.overwrite)
+    console.result(f"{bundle.name}, not calibrated, in {options.output}", {"bundle": str(options.output)})
     return 0
 
 

@@ -227,8 +227,7 @@ def _run(call: _Call, console: Console) -> int:
         resume = call.resume or (several and not call.overwrite)
         settled = None
         if jobs:
-            workers_lock = lock if on_workers else None
-            settled = _settled(replace(call, resume=resume), bundle, jobs, output, tally, workers_lock)
+            settled = _settled(replace(call, resume=resume), bundle, jobs, output, tally, lock if on_workers else None)
         return _segmented(settled, tally, output)
 
 

@@ -106,19 +106,6 @@ class AssessedBox:
 
 
 @dataclass(frozen=True)
-class PlacedIn:
-    """The image that the boxes of a model were placed in.
-
-    Attributes:
-        world: the whole first channel as it lies in the world.
-        facts: block `placement` of `case.json`.
-    """
-
-    world: sitk.Image
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class CaseResult:
     """All that a case folder holds.
 
@@ -131,7 +118,7 @@ class CaseResult:
         regions: to review; None without fitted calibration.
         totals, asymmetries: of the model's segmentation (`structures.whole_metrics`); none of a mask.
         warnings: what the user should know, the most important first.
-        placed: where boxes were placed; None where none had to be.
+        placement: block of `case.json` about placed boxes; None where none had to be.
         mask: the segmentation where it was made elsewhere; the maps hold the part of it that was assessed.
         timings_s: seconds by stage.
     """
@@ -145,7 +132,7 @@ class CaseResult:
     totals: Sequence[Mapping[str, Any]] = ()
     asymmetries: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[Deviation] = ()
-    placed: PlacedIn | None = None
+    placement: Mapping[str, Any] | None = None
     mask: GivenMask | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float | None = None

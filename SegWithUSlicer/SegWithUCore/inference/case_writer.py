@@ -18,7 +18,6 @@ from ..case.case_file import (
     FILES,
     SEGMENTATION_FILE,
     SEGMENTATION_NRRD_FILE,
-    placed_boxes,
     read_case,
     write_case,
 )
@@ -26,10 +25,9 @@ from ..case.case_files import case_file, file_record, named_files
 from ..case.case_folders import case_contents
 from ..case.case_image import IMAGE_FILE, case_image, image_path
 from ..case.case_regions import DATA_PERCENTILE_FILE, MODEL_PERCENTILE_FILE, RUNNER_UP_FILE, label_table, write_regions
-from ..case.pictures import PREVIEW_FILE, Grid, Shown, WholeImage, can_draw, preview, strongest_tint, write_png
+from ..case.pictures import PREVIEW_FILE, Grid, Shown, can_draw, preview, strongest_tint, write_png
 from ..case.segmentation_file import write_segmentation_nrrd
 from ..case.structures_table import STRUCTURES_FILE, write_structures
-from ..io.grid import VoxelGrid
 from ..io.plane_writer import ESTIMATES, LABELS, View, write_image_planes, write_nifti_planes
 from ..io.roi import whole_grid
 from ..models.bundle import OPACITY_3D, Bundle
@@ -70,7 +68,7 @@ def write_case_folder(result: CaseResult, target: Path, overwrite: bool = False,
         if can_draw():
             found, maps, labels = result.assessed, result.maps, dict(enumerate(result.labels))
             grid, tint = Grid.of(found.world), strongest_tint(facts)
-            shown = Shown(found.first, maps.classes, maps.error_probability, labels, grid, tint, _placed_in(result))
+            shown = Shown(found.first, maps.classes, maps.error_probability, labels, grid, tint)
             write_png(preview(shown), work / PREVIEW_FILE)
         records |= {path.name: file_record(path) for path in work.iterdir() if path.name not in records}
         images = (IMAGE_FILE, *result.source.further_images)  # whose voxels `input` names
@@ -124,15 +122,6 @@ def _flush(work: Path) -> None:
     for path in work.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-
-
-def _placed_in(result: CaseResult) -> WholeImage | None:
-    if result.placed is None:
-        return None
-    world, boxes = result.placed.world, placed_boxes({"placement": result.placed.facts})
-    return WholeImage(
-        sitk.GetArrayViewFromImage(world), Grid.of(VoxelGrid.of(world)), boxes, result.assessed.box.index[::-1]
-    )
 
 
 def map_planes(maps: VoxelMaps) -> dict[str, Planes]:
@@ -216,7 +205,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         },
         "roi": None if job.roi is None else {**job.roi.to_json(), **box},
         "assessed": box,
-        "placement": None if result.placed is None else result.placed.facts,
+        "placement": result.placement,
         **({} if result.mask is None else {"judged": {"file": result.mask.file.path.name, **result.mask.facts}}),
         "not_assessed_value": NOT_ASSESSED,
         "model": {

@@ -35,8 +35,7 @@ def maps_grid(working: VoxelGrid, target: VoxelGrid) -> VoxelGrid:
 
     It is finer if it is no coarser along any axis. The axes have the order of the target's.
     """
-    mapping = AxisMapping.between(working, target)
-    turned = mapping.in_order(working)
+    turned = AxisMapping.between(working, target).in_order(working)
     edges = [own / wanted for own, wanted in zip(turned.spacing, target.spacing, strict=True)]
     is_finer = min(edges) * AS_COARSE >= 1 and voxel_ratio(working, target) >= LEAST_FINER
     return turned if is_finer else target

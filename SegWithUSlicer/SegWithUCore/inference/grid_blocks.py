@@ -215,8 +215,7 @@ def _interpolated(
     for piece in pieces:
         values = piece.values if held is None else np.concatenate([held.values, piece.values], 1 + axis)
         held = Piece(piece.start if held is None else held.start, values)
-        end = held.start + values.shape[1 + axis]
-        waiting = np.flatnonzero(highest[done:] >= end)
+        waiting = np.flatnonzero(highest[done:] >= held.start + values.shape[1 + axis])
         ready = done + int(waiting[0]) if waiting.size else count
         step = max(1, PIECE_VALUES // max(1, len(values) * math.prod(target.shape_zyx[1:])))
         while done < ready:
@@ -258,8 +257,7 @@ def _neighbours(working: VoxelGrid, target: VoxelGrid, mapping: AxisMapping) -> 
     for axis, source in enumerate(mapping.order):
         places, last = np.linspace(first[source], end[source], count[axis]), working.shape_zyx[source] - 1
         low = np.clip(np.floor(places), 0, last).astype(np.intp)
-        share = np.clip(places - low, 0, 1).astype(np.float32)
-        found.append(_Neighbours(low, np.minimum(low + 1, last), share))
+        found.append(_Neighbours(low, np.minimum(low + 1, last), np.clip(places - low, 0, 1).astype(np.float32)))
     return found
 
 

@@ -41,7 +41,7 @@ from .preprocessing import SPACING_TOLERANCE, working_size
 READ_BYTES = 4
 """A voxel of an image as it is read, and of all arrays: float32."""
 NORMALISING_BYTES = 20
-"""A voxel that is being normalised, of at most `PIECE_VOXELS`: float64 copies, of which two to find percentiles."""
+"""A voxel that is being normalised, of at most `PIECE_VOXELS`: float64 copies, and one to find percentiles."""
 MAP_BYTES = 16
 """A voxel of the maps: three float maps, class, runner-up, two percentiles."""
 NOTED_BYTES = 16

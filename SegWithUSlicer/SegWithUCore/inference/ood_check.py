@@ -38,8 +38,7 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     Args:
         images: the channels, already cut to the region of interest.
     """
-    known = "channels" in (bundle.ood_reference or {})
-    pairs = zip(bundle.input.channels, images, strict=True) if known else ()
+    pairs = zip(bundle.input.channels, images, strict=True) if "channels" in (bundle.ood_reference or {}) else ()
     features = {name: image_features(sitk.GetArrayViewFromImage(image)) for name, image in pairs}
     return deviations_of_features(features, images[0], bundle)
 

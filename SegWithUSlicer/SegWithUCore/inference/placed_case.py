@@ -9,22 +9,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.per_structure import ProbabilitySums
-from ..case.pictures import Grid, Shown, can_draw, preview, write_png
 from ..io.grid import VoxelGrid
-from ..io.roi import RegionOfInterest, VoxelBox, voxel_box
+from ..io.roi import RegionOfInterest, VoxelBox
 from ..io.volume import ras_to_lps
 from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle, Placement
 from ..models.input_spec import Code, Label, Total
 from ..util.errors import InputError
 from ..util.progress import Progress, part_of
-from .case_result import AssessedBox, PlacedIn
+from .case_result import AssessedBox
 from .placement import Placed, Template, place
 from .structures import StructureMetrics
 from .uncertainty_maps import joined_maps
@@ -35,33 +33,6 @@ SHIFT_MM = 6.0
 """How far neighbouring boxes lie that are tried where the model expects a low Dice."""
 LATERALITY = {"left": Code("SCT", "7771000", "Left"), "right": Code("SCT", "24028007", "Right")}
 """Codes of the sides (DICOM CID 244)."""
-
-
-class NotPlacedError(InputError):
-    """The boxes of a model were not found in an image.
-
-    Args:
-        rois: where they would lie, by side.
-    """
-
-    usual_code = "not-placed"
-
-    def __init__(self, message: str, image: sitk.Image, rois: Mapping[str, RegionOfInterest]) -> None:
-        super().__init__(message)
-        self._image, self.rois = image, rois
-
-    def draw(self, path: Path) -> None:
-        """Draw the boxes in the image; nothing without Pillow."""
-        if not can_draw():
-            return
-        grid = VoxelGrid.of(self._image)
-        boxes = np.zeros(grid.size[::-1], np.uint8)
-        for value, roi in enumerate(self.rois.values(), 1):
-            with contextlib.suppress(InputError):  # the box lies outside the image
-                boxes[voxel_box(roi, grid).slices_zyx] = value
-        colours = [(0, 0, 0), (230, 159, 0), (86, 180, 233)]
-        labels = {value: Label(value, name, colours[value]) for value, name in enumerate(["background", *self.rois])}
-        write_png(preview(Shown(sitk.GetArrayViewFromImage(self._image), boxes, None, labels, Grid.of(grid))), path)
 
 
 Run = Callable[[RegionOfInterest, Progress], AssessedBox]
@@ -242,7 +213,7 @@ class PlacedBoxes:
         """Place the boxes of a bundle.
 
         Raises:
-            NotPlacedError: the template does not fit the image.
+            InputError: the template does not fit the image.
         """
         assert bundle.folder is not None and bundle.placement is not None
         spec = bundle.placement
@@ -256,19 +227,21 @@ class PlacedBoxes:
             )
         return placed
 
-    def error(self, problem: str, remedy: str | None = None) -> NotPlacedError:
+    def error(self, problem: str, remedy: str | None = None) -> InputError:
         """Return the error that refuses the image."""
         usual = "Give a whole head, and check its orientation." if self.spec.is_whole else "Give a region of interest."
-        return NotPlacedError(f"{self.source}: {problem}. {remedy or usual}", self.world, self.found.rois)
+        return InputError(f"{self.source}: {problem}. {remedy or usual}", "not-placed")
 
-    def assessed(self, run: SidedRun, labels: Sequence[Label], progress: Progress) -> tuple[AssessedBox, PlacedIn]:
-        """Segment each box, or a neighbour of which the model expects more (`best_box`), and join them.
+    def assessed(
+        self, run: SidedRun, labels: Sequence[Label], progress: Progress
+    ) -> tuple[AssessedBox, dict[str, Any]]:
+        """Segment each box, or a neighbour of which the model expects more (`best_box`); return all, and `placement`.
 
         Args:
             labels: of the model.
 
         Raises:
-            NotPlacedError: the model expects too low a Dice of every box, or those of both sides overlap.
+            InputError: the model expects too low a Dice of every box, or those of both sides overlap.
         """
         spec, boxes, facts = self.spec, dict[str, AssessedBox](), list[dict[str, Any]]()
         progress = _never_back(progress)
@@ -291,13 +264,8 @@ class PlacedBoxes:
         if any(_overlap(one.box, other.box) for one, other in combinations(boxes.values(), 2)):
             raise self.error("the boxes of both sides overlap", "Give a region of interest.")
         whole = joined(boxes, labels, self.image, self.world)
-        found = {
-            "similarity": self.found.similarity,
-            "overlap": self.found.overlap,
-            "template_sha256": spec.sha256,
-            "boxes": facts,
-        }
-        return whole, PlacedIn(self.world, found)
+        found = {"similarity": self.found.similarity, "overlap": self.found.overlap}
+        return whole, {**found, "template_sha256": spec.sha256, "boxes": facts}
 
 
 def _never_back(progress: Progress) -> Progress:

@@ -136,8 +136,7 @@ def _overlap(template: Template, image: sitk.Image, transform: sitk.Transform) -
     inside = sitk.Image(image.GetSize(), sitk.sitkUInt8) + 1
     inside.CopyInformation(image)
     seen = sitk.Resample(inside, template.mask, transform, sitk.sitkNearestNeighbor, 0)
-    mask = sitk.GetArrayViewFromImage(template.mask) > 0
-    return float(sitk.GetArrayViewFromImage(seen)[mask].mean())
+    return float(sitk.GetArrayViewFromImage(seen)[sitk.GetArrayViewFromImage(template.mask) > 0].mean())
 
 
 def _resampled(image: sitk.Image, mm: float) -> sitk.Image:

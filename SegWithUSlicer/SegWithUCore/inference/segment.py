@@ -35,7 +35,7 @@ from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations
 from .passes import Look, further_looks, look_again
-from .placed_case import NotPlacedError, PlacedBoxes, all_sides, all_totals
+from .placed_case import PlacedBoxes, all_sides, all_totals
 from .preprocessing import assessed_box, network_input
 from .structures import (
     empty_structures,
@@ -56,17 +56,12 @@ def segment(job: Job, model: Model, progress: Progress = silent) -> CaseResult:
     """Segment one case and write its case folder.
 
     Raises:
-        InputError, UsageError: as `compute_case`. Where the boxes of a model are not found, a picture of where they
-            would lie is drawn (`NAME_not_placed.png`, next to the case folder).
+        InputError, UsageError: as `compute_case`.
         OutputError: the case folder exists or cannot be written.
     """
     # Nothing is made before there is a result, so large maps go to the nearest folder that is there.
     scratch = next(folder for folder in job.target.absolute().parents if folder.is_dir())
-    try:
-        result = compute_case(job, model, progress, scratch=scratch)
-    except NotPlacedError as error:
-        error.draw(job.target.with_name(f"{job.name}_not_placed.png"))
-        raise
+    result = compute_case(job, model, progress, scratch=scratch)
     if not can_draw():
         note = Deviation(NOTE, "There is no preview.png without the package Pillow: pip install pillow.", "preview")
         result = replace(result, warnings=[*result.warnings, note])
@@ -99,7 +94,7 @@ def compute_case(
         message = f"The model '{model.bundle.name}' is not calibrated, so it cannot judge a mask: calibrate it"
         raise InputError(f"{message}, or choose another.", "not-calibrated")
     given = _read(job, model, images or {}, scratch is not None, progress)
-    boxes, placed = _place(job, model.bundle, given, progress), None
+    boxes, placement = _place(job, model.bundle, given, progress), None
     sides, labels = [], model.bundle.labels
     if boxes is not None:
         sides, scratch = list(boxes.found.rois), None
@@ -115,11 +110,11 @@ def compute_case(
     if boxes is None:
         box = run("", job.roi, progress)
     else:
-        box, placed = boxes.assessed(run, model.bundle.labels, progress)
+        box, placement = boxes.assessed(run, model.bundle.labels, progress)
     totals = all_totals(model.bundle.totals, model.bundle.labels, sides)
     voxel_mm3 = float(np.prod(box.world.spacing))
     wholes = whole_metrics(box.structures, box.maps.sums, totals, voxel_mm3, model.case_level)
-    result = CaseResult(job, model.identity, given.source, labels, box, None, *wholes, placed=placed, mask=mask)
+    result = CaseResult(job, model.identity, given.source, labels, box, None, *wholes, placement=placement, mask=mask)
     return _assemble(result, given, progress)
 
 
@@ -151,8 +146,7 @@ class _Given:
         """Read the mask of a job; `file` is its first channel, `labels` those that its own are matched with."""
         series = self.header.source
         slice_file = series[1][0].file if isinstance(series, tuple) else None
-        image = MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file)
-        return read_mask(mask, image, labels)
+        return read_mask(mask, MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file), labels)
 
 
 def _read(job: Job, model: Model, in_memory: Mapping[Path, sitk.Image], on_disk: bool, progress: Progress) -> _Given:

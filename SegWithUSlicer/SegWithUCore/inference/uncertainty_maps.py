@@ -176,8 +176,7 @@ class FittedCalibration:
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
         lines = tuple(StructureLines.from_json(each) for each in calibration.get(STRUCTURE_LINES) or ())
-        scale = float(calibration["tempering_scale"])
-        return cls(table, scale, model, data, second_stage, lines=lines)
+        return cls(table, float(calibration["tempering_scale"]), model, data, second_stage, lines=lines)
 
 
 def steps_on_grid(axes: Sequence[bool], working: sitk.Image | VoxelGrid, target: sitk.Image | VoxelGrid) -> Steps:
@@ -253,8 +252,7 @@ class SecondStageContext:
             first, last = max(0, planes.start - halo), min(count, planes.stop + halo)
             table = np.concatenate([before[first - planes.start + len(before) :], probability[planes.start : last]])
             noted, image = self._noted(planes, first), self._image(slice(first, last))
-            mask = (classes[first:last], runner_up[first:last])
-            found = refined(self.stage, noted, image, table, self.steps, mask)
+            found = refined(self.stage, noted, image, table, self.steps, (classes[first:last], runner_up[first:last]))
             before = table[: planes.stop - first][-halo:] if halo else table[:0]
             probability[planes] = found[planes.start - first : planes.stop - first]
 
@@ -362,8 +360,7 @@ def _maps_of_block(
     if fitted.error_probability:
         probability = fitted.error_probability(found.ranking, found.classes, found.runner_up)
         if second is not None:
-            logits = block.values[: engine.num_classes]
-            second.note(logits, block.inner, block.planes.start, found, probability)
+            second.note(block.values[: engine.num_classes], block.inner, block.planes.start, found, probability)
     shown = None if probability is None else np.flatnonzero(probability > fitted.competes_above)
     if fitted.model_quantiles:
         model = _percentiles(found.epistemic, fitted.model_quantiles, shown)

@@ -85,8 +85,7 @@ def _by_value(slices: Sequence[DicomSlice], keyword: str) -> list[list[DicomSlic
     for one in slices:
         if (value := read(one, keyword)) is not None:
             groups.setdefault(value, []).append(one)
-    numbers = sorted(value for value in groups if isinstance(value, float))
-    for lower, number in pairwise(numbers):
+    for lower, number in pairwise(sorted(value for value in groups if isinstance(value, float))):
         if number <= lower * (1 + SAME_NUMBER):
             groups[number] = groups.pop(lower) + groups[number]
     return sorted(groups.values(), key=len, reverse=True)
@@ -229,8 +228,7 @@ def series_header(folder: Path, series: str | None = None) -> Header:
     if not columns or not rows:
         return Header(None, source=(found, slices), patient=slices[0].patient)
     size = (int(columns[0]), int(rows[0]), len(slices))
-    axes = tuple(np.eye(3).ravel().tolist())
-    grid = VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, axes, placed=False)
+    grid = VoxelGrid(size, (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel().tolist()), placed=False)
     return Header(grid, source=(found, slices), patient=slices[0].patient)
 
 

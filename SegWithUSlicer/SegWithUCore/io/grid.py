@@ -57,8 +57,7 @@ def check_geometry(
     """
     if min(size) < 1:
         raise InputError(f"{path} has {times(size)} voxels: {_REMEDY}.")
-    numbers = {"voxel size": spacing, "origin": origin, "direction": np.ravel(direction).tolist()}
-    for what, values in numbers.items():
+    for what, values in {"voxel size": spacing, "origin": origin, "direction": np.ravel(direction).tolist()}.items():
         if not np.isfinite(values).all():
             raise InputError(f"{path} has {_listed(values)} as its {what}, which are not all numbers: {_REMEDY}.")
     low, high = SPACING_MM

@@ -83,8 +83,7 @@ def _parsed(path: Path) -> tuple[dict[str, str], int]:
             raise unreadable(path, f"its header has the field {excerpt(name)} twice")
         right = _AS_WRITTEN.get(re.sub("[^a-z]", "", name.lower()), name)
         if right != name:  # MetaIO ignores such a field
-            reason = f"line {number} of its header has '{excerpt(name)}' for {right}"
-            raise unreadable(path, reason, "unusable-header")
+            raise unreadable(path, f"line {number} of its header has '{excerpt(name)}' for {right}", "unusable-header")
         fields[name] = value
     return fields, found.end()
 

@@ -240,8 +240,7 @@ def same_grid(a: sitk.Image, b: sitk.Image, tolerance: float = 1e-3) -> bool:
     corners = [(0, 0, 0), tuple(n - 1 for n in a.GetSize())]
     corners += [tuple((n - 1) * (axis == i) for i, n in enumerate(a.GetSize())) for axis in range(3)]
     first, second = ([image.TransformIndexToPhysicalPoint(corner) for corner in corners] for image in (a, b))
-    gap = float(np.abs(np.subtract(first, second)).max())
-    return gap <= tolerance * min(a.GetSpacing())
+    return float(np.abs(np.subtract(first, second)).max()) <= tolerance * min(a.GetSpacing())
 
 
 def check_same_grid(path: Path, image: sitk.Image, first_path: Path, first: sitk.Image) -> None:

@@ -20,7 +20,6 @@ ALIGNMENT = 64
 COMPILE = "make graphs with `segwithu models compile`"
 MAXIMUM_BYTES = {WINDOW_FILE: 16 << 20, MAPS_FILE: 16 << 20, CONSTANTS_FILE: 1 << 30}
 """Of each file; the shipped model's have 0.15, 0.1 and 0.003 MB."""
-MAXIMUM_WEIGHTS_BYTES = 16 << 30
 MAPS = ("classes", "runner_up", "calibration", "ranking", "epistemic", "probabilities", "aleatoric")
 """In this order: (voxels,) each but the tempered probabilities, (classes, voxels). The last only if the head has a data
 part."""
@@ -88,7 +87,7 @@ def read_graphs(bundle: Bundle) -> GraphContent:
     graphs, folder = bundle.graphs, bundle.folder
     if graphs is None or folder is None:
         raise InputError(f"The bundle {bundle.name} has no compiled graphs: {COMPILE}.")
-    weights = read_hashed(folder / WEIGHTS_FILE, graphs.weights_sha256, MAXIMUM_WEIGHTS_BYTES)
+    weights = read_hashed(folder / WEIGHTS_FILE, graphs.weights_sha256, 16 << 30)
     window, maps, others = (read_graph_file(bundle, name) for name in (WINDOW_FILE, MAPS_FILE, CONSTANTS_FILE))
     constants = joined_constants(weights, others)
     for name, document in ((WINDOW_FILE, window), (MAPS_FILE, maps)):

@@ -59,7 +59,7 @@ class Normalisation:
         """Where values are clipped, what is subtracted, and what they are divided by."""
         if self.kind == "fixed":
             return self.low, self.high, self.mean, max(self.std, 1e-8)
-        low, high = _percentiles(array, (self.low, self.high))
+        low, high = map(float, np.percentile(array, (self.low, self.high)))
         if high <= low:  # nearly all voxels equal: keep the few that differ
             low, high = float(array.min()), float(array.max())
         if self.kind == "range":
@@ -348,27 +348,9 @@ def _pieces(array: np.ndarray) -> list[np.ndarray]:
     return [array[start : start + step] for start in range(0, len(array), step)]
 
 
-def _percentiles(array: np.ndarray, percent: tuple[float, float]) -> tuple[float, float]:
-    """As `numpy.percentile` in double precision; of a large array, without such a copy."""
-    if array.size <= PIECE_VOXELS:
-        low, high = np.percentile(array.astype(np.float64), percent)
-        return float(low), float(high)
-    places = [each / 100 * (array.size - 1) for each in percent]
-    around = [min(int(place) + step, array.size - 1) for place in places for step in (0, 1)]
-    ordered = np.partition(array, sorted(set(around)), axis=None)
-    low, high = (
-        float(ordered[first]) + (float(ordered[second]) - float(ordered[first])) * (place - int(place))
-        for place, first, second in zip(places, around[::2], around[1::2], strict=True)
-    )
-    return low, high
-
-
 def _mean_and_deviation(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """Mean and standard deviation of the clipped values, in double precision."""
     pieces = _pieces(array)
-    if len(pieces) == 1:
-        values = array.astype(np.float64).clip(low, high)
-        return float(values.mean()), float(values.std())
     mean = sum(float(piece.astype(np.float64).clip(low, high).sum()) for piece in pieces) / array.size
     squares = sum(float(np.square(piece.astype(np.float64).clip(low, high) - mean).sum()) for piece in pieces)
     return mean, float(np.sqrt(squares / array.size))

@@ -11,7 +11,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,49}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 """Names that Windows keeps for devices."""
-_NUMBERS = re.compile(r"\d{1,9}(?:\.\d{1,9})*")
 
 
 def split_name(text: str) -> tuple[str, str | None]:
@@ -44,7 +43,7 @@ def version_key(version: str) -> VersionKey:
     version of the same number (1.2.0-rc1 is older than 1.2.0), what follows "+" a later one (1.2.0+site was made of
     1.2.0; +site.2 of that), and a version without a number is older than every other.
     """
-    found = _NUMBERS.match(version)
+    found = re.match(r"\d{1,9}(?:\.\d{1,9})*", version)
     numbers = tuple(int(number) for number in found[0].split(".")) if found else (-1,)
     while len(numbers) > 1 and numbers[-1] == 0:
         numbers = numbers[:-1]

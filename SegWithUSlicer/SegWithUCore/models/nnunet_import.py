@@ -366,8 +366,7 @@ def write_imported(
         network = empty_network(bundle)
     fill(network)
     with atomic_folder(target, overwrite) as work:
-        heads = {bundle.default_head.name: network.head_state()}
-        digest = write_weights(work, unique_state(network.backbone), heads)
+        digest = write_weights(work, unique_state(network.backbone), {bundle.default_head.name: network.head_state()})
         written = write_description(replace(bundle, weights_sha256=digest), work, source)
         (work / LICENCE_FILE).write_text(licence, encoding="utf-8")
     return replace(written, folder=target)

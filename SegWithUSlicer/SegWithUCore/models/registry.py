@@ -160,7 +160,6 @@ one place to set it."""
 REGISTRY_FILE = "models.json"
 MAXIMUM_BYTES = 16 << 20
 REMEDY = "ask the owner of that registry"
-_HUGGING_FACE = "huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -313,7 +312,7 @@ def registry_address(place: str) -> str:
     Of a repository at Hugging Face it may also be the page: https://huggingface.co/OWNER/NAME.
     """
     parts = parsed_address(place)
-    if parts.hostname == _HUGGING_FACE:
+    if parts.hostname == "huggingface.co":
         folders = parts.path.strip("/").split("/")
         if len(folders) == (3 if folders[0] in ("datasets", "spaces") else 2):
             folders += ["resolve", "main"]

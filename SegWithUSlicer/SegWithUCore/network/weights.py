@@ -167,7 +167,6 @@ _HEAD_NAMES = {
 }
 WEIGHTS_ALONE = "ask its source for the state_dict() alone, in safetensors or written by torch.save"
 """What to do about a file with more than weights: its author can write it without."""
-_IGNORED = ("tap.backbone.", "backbone.deep_supervision_heads.")
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -225,7 +224,7 @@ def rename_keys(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename the authors' keys to ours and drop the axes of length one of their 1-wide convolutions."""
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        if name.startswith(_IGNORED) or ".super_head." in name:
+        if name.startswith(("tap.backbone.", "backbone.deep_supervision_heads.")) or ".super_head." in name:
             continue
         if name in _HEAD_NAMES:
             renamed[_HEAD_NAMES[name]] = tensor.flatten(1) if tensor.ndim > 2 else tensor

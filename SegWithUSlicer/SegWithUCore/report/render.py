@@ -55,5 +55,4 @@ def _environment() -> "Environment":
     environment.globals |= {"alerts": (), "status": None}  # what a page gives takes its place
     environment.filters["zipped"] = zip  # as long as the shorter
     environment.filters["png_base64"] = lambda pixels: base64.b64encode(png_bytes(pixels)).decode()
-    environment.filters["file_base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
     return environment

@@ -17,12 +17,11 @@ NEEDS_PACKAGE = "needs-package"
 INTERRUPTED = 130
 # Errors of reading a value of another type than a file should have.
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-_CODE = re.compile(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]")
 
 
 def code_of(message: str) -> str:
     """Return the error code that a message holds in brackets, such as `truncated-file`; empty if it holds none."""
-    codes = _CODE.findall(message)
+    codes = re.findall(r"\[([a-z][a-z0-9]*(?:-[a-z0-9]+)+)\]", message)
     return codes[-1] if codes else ""
 
 

@@ -33,7 +33,6 @@ _BETWEEN_S = 0.01
 _LOCKED_BYTE = 2**30
 _OPENING = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 
 
 class LockedError(Exception):
@@ -107,7 +106,7 @@ class ProcessLock:
         try:
             return cls.take(path)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
                 raise
             path.unlink(missing_ok=True)
             return None

@@ -38,9 +38,6 @@ class Part:
             raise UsageError(message, "wrong-usage")
         return cls(number, count)
 
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
     def share(self, ordered: Sequence[_Item]) -> list[_Item]:
         """Return every `count`-th of the items, from the `number`-th on."""
         return list(ordered[self.number - 1 :: self.count])

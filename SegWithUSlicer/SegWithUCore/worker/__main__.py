@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 # More events a second than a person can see would only keep the parent busy.
 PROGRESS_INTERVAL_S = 0.1
-ENGINE_REQUESTS = ("ood_check", "segment", "save")
 ENDING = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -88,7 +87,7 @@ class Worker:
     def _done(self, request: Request, identity: Any) -> dict[str, Any]:
         if request.request == "check":
             return {"event": "checked", **check(request)}
-        if request.request not in ENGINE_REQUESTS:
+        if request.request not in ("ood_check", "segment", "save"):
             raise UsageError(f"There is no request '{request.request}': parent and worker are of different versions.")
         report = self._reporter(identity)
         if self._jobs is None:

@@ -7,7 +7,6 @@ from ..evaluation.report import NAMES, WITHOUT, Table, cases_text, factor_of, ma
 from .benchmark import CASES, REFITTED
 
 DETECTION = ("auroc", "auprc", "aurc", "e-aurc", "augrc", "fpr95")
-HIGHER_IS_BETTER = ("auroc", "auprc")
 PROBABILITIES = {"nll": "NLL", "brier": "Brier", "ece whole": "ECE, whole", "ece band": "ECE, band", "ace": "ACE"}
 COMPARED = [f"{REFITTED}{metric} {region}" for metric in ("auprc", "aurc") for region in ("whole", "band")]
 WITHIN = {
@@ -90,7 +89,7 @@ def _metrics(result: Mapping[str, Any], title: str, note: str, metrics: Sequence
         kind = metric.removeprefix(REFITTED).split()[0]
         means = [row["metrics"].get(metric, {}).get("mean") for row in result["rows"]]
         there = [mean for mean in means if mean is not None]
-        best = (max(there) if kind in HIGHER_IS_BETTER else min(there)) if there else None
+        best = (max(there) if kind in ("auroc", "auprc") else min(there)) if there else None
         cells = [number(mean, factor_of(kind) if kind in NAMES else 1.0) for mean in means]
         columns.append(
             [

@@ -95,8 +95,7 @@ def verdict(result: Mapping[str, Any], readings: Sequence[Reading]) -> tuple[str
         answer = UNKNOWN
     else:
         answer = PARTLY if limits or auroc["low"] < GOOD_AUROC else YES
-    metrics = f"AUROC of the error probability: {with_interval(auroc)}."
-    return answer, " ".join([HEADLINES[answer], metrics, *limits])
+    return answer, " ".join([HEADLINES[answer], f"AUROC of the error probability: {with_interval(auroc)}.", *limits])
 
 
 @dataclass(frozen=True)
@@ -242,8 +241,7 @@ class AdoptionStages:
             if known:
                 call.progress("fitting", 0.6)
                 found = fit(list(known.values()), bundle.labels)
-                block = written_block(found, bundle, work)
-                bundle = replace(bundle, calibration=block, display=found.display)
+                bundle = replace(bundle, calibration=written_block(found, bundle, work), display=found.display)
             write_bundle_json(bundle, work)
             copy_logs(self.main, work)
         return self._judge(known, read_bundle(self.calibrated), part_of(call.progress, 0.7, 1.0)) if known else {}

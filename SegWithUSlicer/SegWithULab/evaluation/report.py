@@ -1,10 +1,10 @@
-"""The report of an evaluation: its folder (JSON, CSV, Markdown, plots), one HTML page, and a few lines.
+"""The report of an evaluation: its folder (JSON, CSV, Markdown), one HTML page, and a few lines.
 
 The page is self-contained and prints on A4. Tables are made once, for Markdown and HTML.
 """
 
-import importlib.util
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,6 @@ NAMES = {
     "found in 5 %": "in riskiest 5 %",
 }
 """Metrics of error detection, as they are shown."""
-COLOR = "#d55e00"
-FEWEST_VOXELS = 100
-"""Of a bin whose observed frequency is drawn."""
-PLOT_WORDS = "Reliability: share of wrong voxels by error probability; below, the number of voxels."
 WITHOUT = "-"
 """Stands for a metric that does not exist, as in a region without errors."""
 NAMED = 5
@@ -65,9 +61,7 @@ def write_report(
     source: str,
     alerts: Sequence[str] = (),
 ) -> None:
-    """Write `metrics.json`, `metrics.csv`, `metrics.md`, `plots/` and `report.html`.
-
-    There are no plots where matplotlib is not installed, as in Slicer.
+    """Write `metrics.json`, `metrics.csv`, `metrics.md` and `report.html`.
 
     Args:
         folder: that exists and is empty; the caller makes it appear whole or not at all.
@@ -85,40 +79,9 @@ def write_report(
     (folder / "metrics.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     write_csv(folder / "metrics.csv", *table_of([_csv_row(case) for case in evaluation.cases]))
     (folder / "metrics.md").write_text("\n\n".join([f"# {title}", *alerts, about, markdown(tables)]), encoding="utf-8")
-    drawable = importlib.util.find_spec("matplotlib") is not None
-    plots = [(PLOT_WORDS, _reliability_plot(folder, result))] if drawable and result["reliability"] else []
-    texts = {"title": title, "heading": title, "alerts": alerts, "lead": [about]}
-    page = render("evaluation.html", **texts, tables_shown=tables, plots=plots)
+    texts = {"title": title, "heading": title, "alerts": alerts, "lead": [about], "log10": math.log10}
+    page = render("evaluation.html", **texts, tables_shown=tables, reliability=result["reliability"])
     (folder / PAGE_FILE).write_text(page, encoding="utf-8")
-
-
-def _reliability_plot(folder: Path, result: Mapping[str, Any]) -> Path:
-    """Draw observed error frequency against error probability, and voxels below, in the whole image and in the band."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure = pyplot.figure(figsize=(9.4, 4.1), layout="constrained")
-    axes = figure.subplots(2, 2, height_ratios=[3, 1], sharex=True)
-    for column, region in enumerate(("whole", "band")):
-        bars = result["reliability"].get(region, [])
-        filled = [bar for bar in bars if bar["voxels"] >= FEWEST_VOXELS]
-        curve, counts = axes[0][column], axes[1][column]
-        curve.plot([0, 1], [0, 1], color="black", lw=0.8, label="ideal")
-        points = [bar["predicted"] for bar in filled], [bar["observed"] for bar in filled]
-        curve.plot(*points, "o-", color=COLOR, ms=4, label=OUR_SCORE)
-        curve.set(title=region, xlim=(0, 1), ylim=(0, 1), ylabel="share that is wrong")
-        curve.grid(color="#dddddd", lw=0.6)
-        curve.legend(fontsize=8, frameon=False)
-        centres = [(bar["low"] + bar["high"]) / 2 for bar in bars]
-        counts.bar(centres, [bar["voxels"] for bar in bars], width=0.045, color=COLOR)
-        counts.set(yscale="log", xlabel="error probability", ylabel="voxels")
-    (folder / "plots").mkdir()
-    path = folder / "plots" / "reliability.png"
-    figure.savefig(path, dpi=110, format="png", facecolor="white")
-    pyplot.close(figure)
-    return path
 
 
 def markdown(tables: Sequence[Table]) -> str:

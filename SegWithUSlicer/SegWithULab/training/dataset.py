@@ -287,8 +287,7 @@ def _files(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) ->
 
 def _reference_name(path: Path) -> str | None:
     """Return the name of the case that a reference is of, all of the file's but its suffix; None for other files."""
-    is_segmentation = path.name.endswith(SEGMENTATION_SUFFIX)
-    return path.name.removesuffix(SEGMENTATION_SUFFIX) if is_segmentation else stem_of(path)
+    return path.name.removesuffix(SEGMENTATION_SUFFIX) if path.name.endswith(SEGMENTATION_SUFFIX) else stem_of(path)
 
 
 def file_facts(cases: Sequence[Case]) -> list[list[Any]]:

@@ -117,14 +117,12 @@ class HeadTrainer(Trainer):
             output = torch.cat([self.network.window_output(image, backbone) for image, backbone in windows])
         logits, responses = self.network.split(output.float())
         maps = self.network.head.maps(logits, responses)
-        generator = torch.Generator().manual_seed(seed)
-        return self.loss(logits, maps, batch["labels"], batch["valid"], generator)
+        return self.loss(logits, maps, batch["labels"], batch["valid"], torch.Generator().manual_seed(seed))
 
     def score(self) -> dict[str, float]:
         """Return the means over the validation cases of the two proper scores, in windows as the model will run."""
         self.network.eval()
-        device = next(self.network.head.parameters()).device
-        runner = TorchWindows(self.network, device, self.settings.precision)
+        runner = TorchWindows(self.network, next(self.network.head.parameters()).device, self.settings.precision)
         rankings, errors, nlls = [], [], []
         with torch.no_grad():
             for case in self.validation_cases:

@@ -68,11 +68,6 @@ def write_plain_bundle(run: RunFolder, target: Path, ood_reference: Mapping[str,
     return replace(written, folder=target)
 
 
-def names_a_model(data: Mapping[str, Any]) -> bool:
-    """Whether the backbone of a recipe, as JSON, is that of a model."""
-    return set(data.get("backbone", {})) == {"model"}
-
-
 def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[Recipe, Bundle]:
     """Read a recipe whose backbone is that of a model: `"backbone": {"model": "NAME or folder"}`.
 
@@ -86,7 +81,7 @@ def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[
         UsageError: there is no such model.
     """
     data = read_recipe_json(path)
-    if not names_a_model(data):
+    if set(data.get("backbone", {})) != {"model"}:
         wanted = '"backbone": {"model": "NAME or folder"}'
         raise InputError(f"{path} names no model: give {wanted}, or use train-backbone.", "wrong-recipe")
     bundle = resolve_model(str(data["backbone"]["model"]))
@@ -131,7 +126,6 @@ def foreign_licence(run: RunFolder) -> str:
     return f"\nThe backbone came with this licence:\n\n{path.read_text(encoding='utf-8')}" if path.is_file() else ""
 
 
-MAXIMUM_LICENCE_BYTES = 1 << 20
 PAPER_TAPS = ["upsamples.1.conv_block", "upsamples.2.conv_block", "output_block"]
 """Taps of the authors' head on their DynUNet of five levels."""
 
@@ -185,7 +179,7 @@ def _described(source: Path, blocks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    content = read_bounded(path, MAXIMUM_LICENCE_BYTES, "give the licence of the weights")
+    content = read_bounded(path, 1 << 20, "give the licence of the weights")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -178,8 +178,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as it stands, defaults filled in."""
-        labels = [label.to_json() for label in self.labels]
-        blocks = asdict(self) | {"input": self.input.to_json(), "labels": labels}
+        blocks = asdict(self) | {"input": self.input.to_json(), "labels": [label.to_json() for label in self.labels]}
         return {name: block for name, block in blocks.items() if block is not None}
 
 

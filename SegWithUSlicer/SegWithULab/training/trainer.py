@@ -149,8 +149,7 @@ class Trainer(ABC):
         self.network.train()
         sums: dict[str, float] = {}
         for number, cases in enumerate(batches):
-            seed = case_seed(settings.seed, epoch, count + number)
-            terms = self._step(self.sampler.batch(epoch, cases), cases, seed)
+            terms = self._step(self.sampler.batch(epoch, cases), cases, case_seed(settings.seed, epoch, count + number))
             sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
             self._report(progress, epoch + (number + 1) / len(batches), epoch, sums["loss"] / (number + 1))
         return {name: value / len(batches) for name, value in sums.items()}

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from SegWithUCore.metrics.overlap import Band
 from SegWithULab.benchmark.baselines import image_trees
 from SegWithULab.benchmark.baselines.base import FittingCases, FoldBackbone
-from SegWithULab.benchmark.baselines.image_trees import ImageTrees, MaskTrees
+from SegWithULab.benchmark.baselines.image_trees import ImageTrees
 from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 
 
@@ -55,19 +55,6 @@ def test_trees_see_the_image_and_judge_calibration_cases_as_new_ones(backbone: F
     known = cases.seen["case0"]
     as_new = baseline.answers(replace(known, name="another"))[row].score
     assert np.abs(as_new - baseline.answers(known)[row].score).max() > 0.01
-
-
-def test_trees_of_the_mask_see_nothing_of_the_network(backbone: FrozenBackbone, cases: Cases) -> None:
-    new = Cases(backbone, 5).seen["case4"]
-    baseline = MaskTrees(Band())
-    baseline.fit(cases.fitting())
-    row = baseline.rows[0]
-    score = baseline.answers(new)[row].score
-    near = baseline.band.distance(new.classes, new.spacing_zyx) <= baseline.band.width
-    assert roc_auc_score(new.error[near], score[near]) > 0.6
-    assert score[~near].max(initial=0) == 0
-    blind = replace(new, logits=np.zeros_like(new.logits), runner_up=np.zeros_like(new.runner_up))
-    np.testing.assert_array_equal(baseline.answers(blind)[row].score, score)
 
 
 def test_what_learns_from_folds_counts_their_cases_and_knows_them_for_no_calibration_case(

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from SegWithUCore.case.case_file import PlacedBox
 from SegWithUCore.case.pictures import (
-    BOX_COLOUR,
     GAP,
     LINE,
     PREVIEW_PIXELS,
     Grid,
     Shown,
-    WholeImage,
     preview,
     write_png,
 )
@@ -83,19 +80,6 @@ def test_the_patient_s_right_is_at_the_left(towards: str, bright_left: bool) -> 
 def test_without_calibration_there_is_no_row_of_error_probabilities() -> None:
     whole, bare = preview(shown()), preview(shown(risk=False))
     assert whole.shape[0] - bare.shape[0] == PREVIEW_PIXELS + GAP
-
-
-def test_boxes_are_drawn_where_they_lie_in_the_whole_image() -> None:
-    grid, box = Grid((2.0, 2.0, 2.0), "SPL"), PlacedBox("right", (4, 6, 10), (12, 24, 30))
-    whole = WholeImage(np.zeros((48,) * 3, np.float32), grid, [box], (8, 8, 8))
-    drawn = preview(replace(shown(), whole=whole))
-    assert drawn.shape[0] == preview(shown()).shape[0] + PREVIEW_PIXELS + GAP
-    pixels = PREVIEW_PIXELS / 48  # of a voxel
-    axial = np.argwhere((panel(drawn, 0) == BOX_COLOUR).all(-1))
-    assert np.allclose(axial.min(0), [6 * pixels, 4 * pixels], atol=pixels / 2 + 1)
-    assert np.allclose(axial.max(0), [30 * pixels, 16 * pixels], atol=pixels / 2 + 1)
-    coronal = np.argwhere((panel(drawn, 1) == BOX_COLOUR).all(-1))
-    assert np.allclose(coronal.min(0), [(48 - 40) * pixels, 4 * pixels], atol=pixels / 2 + 1)
 
 
 @pytest.mark.parametrize("size", [1, 5])

@@ -1,8 +1,9 @@
 """Pages from templates: whatever a value holds is shown as text, and templates are complete."""
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
-from pathlib import Path
 
 import jinja2
 import pytest
@@ -32,23 +33,33 @@ class Seen(HTMLParser):
 
 
 def tables_page(
-    title: str, lead: Sequence[str], tables: Sequence[Table], plots: Sequence[tuple[str, Path]] = ()
+    title: str, lead: Sequence[str], tables: Sequence[Table], reliability: Mapping[str, Sequence[Mapping[str, float]]]
 ) -> str:
     """What `evaluate --report` renders."""
     texts = {"title": title, "heading": title, "alerts": [], "lead": [text for text in lead if text]}
-    return render("evaluation.html", **texts, tables_shown=tables, plots=plots)
+    return render("evaluation.html", **texts, tables_shown=tables, reliability=reliability, log10=math.log10)
 
 
-def test_hostile_text_stays_text_wherever_it_stands(tmp_path: Path) -> None:
-    picture = tmp_path / "a.png"
-    picture.write_bytes(b"\x89PNG")
+def test_hostile_text_stays_text_wherever_it_stands() -> None:
     table = Table(HOSTILE, HOSTILE, [HOSTILE, "n"], [[HOSTILE, HOSTILE]])
-    page = tables_page(HOSTILE, [HOSTILE, HOSTILE], [table], [(HOSTILE, picture)])
+    page = tables_page(HOSTILE, [HOSTILE, HOSTILE], [table], {})
     seen = Seen(page)
     assert "script" not in seen.tags
-    # title, heading, 2 paragraphs, words, title, note, header and 2 cells of the table
-    assert seen.text.count(HOSTILE) == 10
-    assert seen.attributes.count(HOSTILE) == 1
+    # title, heading, 2 paragraphs, title, note, header and 2 cells of the table
+    assert seen.text.count(HOSTILE) == 9
+
+
+def test_a_reliability_diagram_shows_shares_of_enough_voxels_and_counts_of_all() -> None:
+    bars = [
+        {"low": 0.0, "high": 0.05, "voxels": 1000, "predicted": 0.02, "observed": 0.04},
+        {"low": 0.5, "high": 0.55, "voxels": 10, "predicted": 0.5, "observed": 1.0},
+    ]
+    page = tables_page("t", [], [], {"whole": bars})
+    assert Seen(page).tags.count("svg") == 2  # the band has no bars
+    points = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)"', page)
+    assert [(float(x), float(y)) for x, y in points] == [pytest.approx((50 + 330 * 0.02, 350 - 330 * 0.04))]
+    heights = re.findall(r'<rect [^>]*height="([0-9.]+)"', page)
+    assert [float(height) for height in heights] == pytest.approx([30, 10])  # ten for each power of ten
 
 
 def test_a_value_that_a_template_lacks_is_an_error_and_no_gap() -> None:

@@ -81,10 +81,10 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
     assert (result["cases"], result["patients"], result["not_run"]) == (3, 2, {})
     assert result["fitted_on"] == {"calibration": 2}
     rows = {row["row"]: row for row in result["rows"]}
-    assert len(rows) == 14
+    assert len(rows) == 13
     passes = {row["baseline"]: row["passes"] for row in result["rows"]}
     assert (passes["softmax"], passes["augmentation"], passes["ensemble"]) == (1, 6, 3)
-    assert {"image-trees", "mask-trees"} <= set(passes)
+    assert "image-trees" in passes
     regions = {entry["region"]: entry for entry in result["regions"]}
     assert regions["whole"]["errors"] > regions["band"]["errors"] > 0
     costs = {row["baseline"]: row["cost"] for row in result["rows"]}

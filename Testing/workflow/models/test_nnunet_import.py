@@ -125,9 +125,13 @@ def test_head_is_trained_and_calibrated_on_an_imported_backbone(
     segwithu: Command, result: Path, data_folder: Path, tmp_path: Path
 ) -> None:
     shop = Workshop(data_folder, tmp_path)
-    assert segwithu("import-nnunet", result, "--run", tmp_path / "run").code == 0
-    assert shop.train("head", "run", "--epochs", "1", cases="select") == 2  # the same cases in both roles are refused
-    assert shop.train("head", "run", "--epochs", "1") == 0
+    assert segwithu("import-nnunet", result, "--output", tmp_path / "imported").code == 0
+    about = {**read_bundle(tmp_path / "imported").about, "notes": "trained here"}
+    recipe = tmp_path / "head.json"
+    recipe.write_text(json.dumps({"about": about, "backbone": {"model": str(tmp_path / "imported")}}), encoding="utf-8")
+    call = ("head", "run", "--recipe", str(recipe), "--epochs", "1")
+    assert shop.train(*call, cases="select") == 2  # the same cases in both roles are refused
+    assert shop.train(*call) == 0
     call = ("--run", tmp_path / "run", "--cases", f"{shop.table}:calibration", "--output", tmp_path / "bundle")
     assert segwithu("calibrate", *call).code == 0
     bundle = read_bundle(tmp_path / "bundle")
@@ -272,7 +276,7 @@ def test_safe_file_made_as_the_refusal_says_is_imported(segwithu: Command, tmp_p
 
 
 WRONG_CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "no output": ((), ("--output", "--run")),
+    "no output": ((), ("--output",)),
     "fold": (("--output", "OUT", "--fold", "3"), ("no fold 3", "choose one of 0")),
     "configuration": (("--output", "OUT", "--configuration", "2d"), ("'3d_fullres'", "'2d'")),
     "orientation": (("--output", "OUT", "--orientation", "RRS"), ("'RRS'", "--orientation")),

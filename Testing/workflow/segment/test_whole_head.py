@@ -148,7 +148,7 @@ def test_one_box_of_all_structures_keeps_their_names(model: Model, head: sitk.Im
     one = Model(replace(bundle, placement=replace(bundle.placement, boxes=(box,), least_dice=0.0)))
     result = segment_image(head, one)
     assert "field of view" not in {each.kind for each in result.warnings}
-    facts = result._case.placed.facts
+    facts = result._case.placement
     assert [each["side"] for each in facts["boxes"]] == ["whole"]
     assert set(result.labels.values()) == {"background", *PARTS}
     apart = segment_image(head, one, roi=(*facts["boxes"][0]["centre_ras_mm"], *box.size_mm))
@@ -195,7 +195,7 @@ def test_a_head_of_inverted_contrast_is_refused(model: Model, head: sitk.Image) 
     assert refusal.value.code == "not-placed"
 
 
-def test_what_is_not_a_head_is_refused_with_a_picture(segwithu: Any, tmp_path: Path) -> None:
+def test_what_is_not_a_head_is_refused(segwithu: Any, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(100, 10, (60, 70, 60)).astype(np.float32)
     z, y, x = np.ogrid[:60, :70, :60]
     noise[((z - 30) ** 2 + (y - 35) ** 2 + (x - 30) ** 2) > 25**2] = 0
@@ -205,7 +205,7 @@ def test_what_is_not_a_head_is_refused_with_a_picture(segwithu: Any, tmp_path: P
     outcome = segwithu.segment(tmp_path / "ball.nii.gz", model="hippocampus", output=tmp_path / "out")
     assert outcome.code == 1
     assert "ball.nii.gz" in outcome.err and "[not-placed]" in outcome.err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["ball_not_placed.png"]
+    assert not any((tmp_path / "out").glob("*"))
 
 
 @pytest.mark.slow
@@ -224,6 +224,6 @@ def test_a_box_at_the_wrong_place_is_corrected_by_its_neighbours(
     monkeypatch.setattr(placed_case, "place", off)
     seen: list[float] = []
     result = segment_image(head, model, progress=lambda _stage, fraction, _detail="": seen.append(fraction))
-    boxes = result._case.placed.facts["boxes"]
+    boxes = result._case.placement["boxes"]
     assert seen == sorted(seen)
     assert all(box["expected_dice"] >= 0.82 and box["shifted"] for box in boxes)

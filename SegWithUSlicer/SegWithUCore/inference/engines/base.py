@@ -12,7 +12,6 @@ import numpy as np
 
 from ...calibration.per_structure import ProbabilitySums
 from ...calibration.second_stage import HeadMaps
-from ...util.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,6 @@ class Voxelwise(HeadMaps):
 
 class DeviceMemoryError(Exception):
     """A graphics card ran out of memory; the same engine may continue in the computer's memory."""
-
-
-def network_not_finite() -> InputError:
-    """Make the error about a network whose output is not finite."""
-    return InputError("The network gives NaN or infinite values: restore the model.", "unusable-weights")
 
 
 class WindowRunner(Protocol):

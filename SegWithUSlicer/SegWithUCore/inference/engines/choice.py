@@ -74,7 +74,6 @@ def graphics_card() -> bool:
     return any(Path(driver).exists() for driver in DRIVERS)
 
 
-AS_ASKED = "as asked for"
 INSTALL = {OPENVINO: "pip install 'openvino>=2025.2'", TORCH: 'pip install ".[torch]" in the checkout'}
 
 
@@ -96,7 +95,7 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tupl
         raise UsageError(f"There is no engine '{engine}': choose one of {', '.join(ENGINES)}.")
     if engine != AUTO:
         asked = _openvino_asked(bundle, device) if engine == OPENVINO else _torch(bundle, device, "it is not installed")
-        return asked, AS_ASKED
+        return asked, "as asked for"
     if device not in (AUTO, "cpu"):
         return _torch(bundle, device, f"it is not installed, and only it runs on '{device}'"), f"{device} was asked for"
     lacking = graphs_lacking(bundle)
@@ -161,8 +160,7 @@ def choose_device(wanted: str) -> str:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == AUTO:
         return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    kind = wanted.partition(":")[0]
-    if not available.get(kind, False):
+    if not available.get(wanted.partition(":")[0], False):
         names = ", ".join(name for name, is_there in available.items() if is_there)
         raise UsageError(f"The device '{wanted}' is not available here: choose one of {names}.")
     return wanted

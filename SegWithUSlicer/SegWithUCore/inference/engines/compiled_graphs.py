@@ -35,15 +35,6 @@ FEWEST_HALVES = 256
 """Numbers of a constant that is stored as float16: fewer are not worth a conversion."""
 
 
-def not_compilable(bundle: Bundle) -> str | None:
-    """Say why no graphs can be made of a bundle, as a clause; None if they can."""
-    if is_user_network(bundle.backbone.kind):
-        return f"the network of '{bundle.name}' is the user's own code"
-    if bundle.input.precision != "float32":
-        return f"'{bundle.name}' was measured in {bundle.input.precision}, and graphs compute in float32"
-    return None
-
-
 def compile_model(bundle: Bundle) -> Bundle:
     """Give a bundle graphs, in place of those that it has; its folder is replaced as a whole or not at all.
 
@@ -73,14 +64,18 @@ def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
     Raises:
         OpenVINOImportError: no OpenVINO that works.
         InputError: the weights are damaged, or the network cannot be traced.
-        UsageError: no graphs can be made of this bundle (`not_compilable`).
+        UsageError: the network is the user's own code, or was measured in other numbers than float32.
     """
     from ...models.bundle_network import load_network
 
     openvino = import_openvino()
-    reason = not_compilable(bundle)
-    if reason is not None:
-        raise UsageError(f"No graphs were made, for {reason}.")
+    if is_user_network(bundle.backbone.kind):
+        raise UsageError(f"No graphs were made, for the network of '{bundle.name}' is the user's own code.")
+    if (precision := bundle.input.precision) != "float32":
+        message = (
+            f"No graphs were made, for '{bundle.name}' was measured in {precision}, and graphs compute in float32."
+        )
+        raise UsageError(message)
     network = load_network(bundle)
     with tempfile.TemporaryDirectory(prefix="segwithu-graphs-") as place:
         traced = _traced(openvino, network, bundle, Path(place))

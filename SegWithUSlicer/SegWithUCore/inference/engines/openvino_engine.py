@@ -17,7 +17,7 @@ from ...util.errors import InputError
 from ...util.memory import check_memory, size_text
 from ...util.processor import threads_in_use
 from . import OPENVINO
-from .base import Engine, Voxelwise, network_not_finite
+from .base import Engine, Voxelwise
 from .openvino_import import GraphRunError, import_openvino, openvino_version
 
 LOADING_COPIES = 3
@@ -79,7 +79,10 @@ class OpenVINOEngine(Engine):
         window = self._compiled(core, content.window, WINDOW_FILE)
         maps = self._compiled(core, content.maps, MAPS_FILE)
         self._check_shapes(window, maps, bundle)
-        self.precision = self._checked_precision(window, maps)
+        names = {str(each.get_property("INFERENCE_PRECISION_HINT").get_type_name()) for each in (window, maps)}
+        if names != {FLOAT32}:  # it was asked for, and nothing else will do
+            found = f"{self._source}: openvino {self.runtime} computes in {', '.join(sorted(names))}"
+            raise GraphRunError(f"{found}, not in float32: choose the engine torch.")
         self._window, self._maps = window.create_infer_request(), maps.create_infer_request()
 
     def _compiled(self, core: Any, document: bytes, name: str) -> Any:
@@ -110,20 +113,12 @@ class OpenVINOEngine(Engine):
             what = f"{self._source}: the graphs do not fit the model or each other (shapes {shapes})"
             raise InputError(f"{what}: {COMPILE}.", "unusable-graphs")
 
-    def _checked_precision(self, *compiled: Any) -> str:
-        """Return in which numbers OpenVINO says that it computes; float32 was asked for, and nothing else will do."""
-        names = {str(each.get_property("INFERENCE_PRECISION_HINT").get_type_name()) for each in compiled}
-        if names != {FLOAT32}:
-            found = f"{self._source}: openvino {self.runtime} computes in {', '.join(sorted(names))}"
-            raise GraphRunError(f"{found}, not in float32: choose the engine torch.")
-        return "float32"
-
     def window(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
         """As `Engine.window`, in parts."""
         parts = self._ran(self._window, [np.ascontiguousarray(image, np.float32)[None]])
         found = tuple(part[0] for part in parts)
         if not all(_is_finite(part) for part in found):
-            raise network_not_finite()
+            raise InputError("The network gives NaN or infinite values: restore the model.", "unusable-weights")
         return found
 
     def window_memory(self, answer_bytes: float) -> float:
@@ -161,7 +156,7 @@ class OpenVINOEngine(Engine):
 
     def identity(self) -> dict[str, str | None]:
         """As `Engine.identity`."""
-        return {"name": OPENVINO, "version": self.runtime, "precision": self.precision, "graphs_sha256": self._graphs}
+        return {"name": OPENVINO, "version": self.runtime, "precision": "float32", "graphs_sha256": self._graphs}
 
 
 def _is_finite(values: np.ndarray) -> bool:

@@ -12,7 +12,6 @@ from ...util.errors import InputError
 from . import OPENVINO
 
 LEAST_VERSION = (2025, 2)
-TELEMETRY = "openvino_telemetry"
 
 
 class OpenVINOImportError(Exception):
@@ -48,7 +47,7 @@ def import_openvino() -> ModuleType:
 def keep_openvino_quiet() -> None:
     """Switch the telemetry off before OpenVINO is imported: it then takes a stub of its own."""
     if OPENVINO not in sys.modules:
-        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 
 def openvino_version(openvino: ModuleType) -> str:

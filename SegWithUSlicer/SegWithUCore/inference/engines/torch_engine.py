@@ -1,9 +1,7 @@
 """Networks run by torch: on CPU, CUDA and MPS; for training and for networks of any kind."""
 
-import functools
 import sys
 from collections.abc import Callable
-from types import MethodType
 from typing import Protocol
 
 import numpy as np
@@ -84,7 +82,6 @@ class TorchEngine(TorchWindows, Engine):
     def __init__(self, network: SegWithU, device: torch.device | str = "cpu", precision: str = "float32") -> None:
         super().__init__(network, device, precision)
         self.network: SegWithU = network
-        use_onednn(network)
         self.num_classes = network.num_classes
         self.response_channels = network.head.response_channels
         self.has_aleatoric = network.head.aleatoric is not None
@@ -138,38 +135,3 @@ def _sums(probabilities: torch.Tensor, classes: torch.Tensor) -> ProbabilitySums
     chosen = classes == torch.arange(len(probabilities), device=classes.device)[:, None]
     parts = (probabilities, probabilities * chosen, probabilities * (1 - probabilities))
     return ProbabilitySums(*(part.sum(1).cpu().double().numpy() for part in parts))
-
-
-def use_onednn(network: nn.Module) -> None:
-    """Let the 3-D convolutions of a network ask oneDNN themselves while they run in inference mode.
-
-    Elsewhere (gradients, tracing, graphics cards, bfloat16), and where this torch has no oneDNN, nothing changes.
-    """
-    if not onednn_works():
-        return
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-            module._conv_forward = MethodType(_convolved, module)  # type: ignore[method-assign]
-
-
-@functools.cache
-def onednn_works() -> bool:
-    """Whether this torch has oneDNN and gets right results of it, tried on a small convolution."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    trial = nn.Conv3d(3, 4, 3, padding=1)
-    image = torch.linspace(-1, 1, 3 * 4 * 5 * 6).reshape(1, 3, 4, 5, 6)
-    try:
-        with torch.inference_mode():
-            return torch.allclose(_convolved(trial, image, trial.weight, trial.bias), trial(image), atol=1e-5)
-    except (RuntimeError, AttributeError):
-        return False
-
-
-def _convolved(module: nn.Conv3d, image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Take the place of `Conv3d._conv_forward`."""
-    is_ours = image.device.type == "cpu" and image.dtype == weight.dtype == torch.float32
-    if not is_ours or not torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu"):
-        return nn.Conv3d._conv_forward(module, image, weight, bias)
-    sizes = [int(length) for length in module.padding]
-    return torch.mkldnn_convolution(image, weight, bias, sizes, module.stride, module.dilation, module.groups)

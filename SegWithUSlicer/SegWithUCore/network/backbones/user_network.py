@@ -19,7 +19,6 @@ from ...util.strict_json import read_json_object
 from ..specs import USER_PREFIX, is_user_network
 
 SETTINGS_EXAMPLE = 'give JSON such as {"make_network": "/home/me/net.py"}'
-MAXIMUM_SETTINGS_BYTES = 1 << 20
 _FILES: dict[str, Path] = {}
 """The file of each factory that the user named in this process."""
 
@@ -58,7 +57,7 @@ def register_networks_of(settings: Path) -> None:
     """
     if not is_there(settings):
         return
-    for factory, file in read_json_object(settings, SETTINGS_EXAMPLE, MAXIMUM_SETTINGS_BYTES).items():
+    for factory, file in read_json_object(settings, SETTINGS_EXAMPLE, 1 << 20).items():
         if not isinstance(file, str):
             raise InputError(f"{settings} names no file for '{factory[:60]}': {SETTINGS_EXAMPLE}.")
         if factory not in _FILES:

@@ -1,4 +1,4 @@
-"""Boosted trees: with softmax, the segmentation's shape and the image, or without anything of a network."""
+"""Boosted trees of softmax, the segmentation's shape and the image."""
 
 import importlib.util
 from contextlib import AbstractContextManager
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 
 from SegWithUCore.calibration import local_features as local
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid, steps_on_grid
@@ -46,9 +45,7 @@ class ImageTrees(Baseline):
 
     name = "image-trees"
     learns_from_folds = True
-    rows: tuple[str, ...] = ("boosted trees with the image",)
-    seen = "softmax, distance to the predicted boundary, shape of the segmentation and image at several scales"
-    where = "that the softmax is unsure of"
+    rows = ("boosted trees with the image",)
 
     def __init__(self, band: Band, seed: int = 0) -> None:
         self.band, self.seed = band, seed
@@ -60,8 +57,9 @@ class ImageTrees(Baseline):
     def how(self) -> str:
         """With the number of voxels."""
         return (
-            f"boosted trees of {self.seen}, fitted on {self._voxels} voxels of the calibration cases (and of --folds, "
-            f"if given) {self.where}"
+            "boosted trees of softmax, distance to the predicted boundary, shape of the segmentation and image at "
+            f"several scales, fitted on {self._voxels} voxels of the calibration cases (and of --folds, if given) that "
+            "the softmax is unsure of"
         )
 
     def lacks(self) -> str | None:
@@ -95,17 +93,13 @@ class ImageTrees(Baseline):
 
     def answers(self, case: FrozenCase) -> dict[str, UncertaintyPrediction]:
         """Answers by row; a calibration case is judged as a new one, by trees that have not seen it."""
-        score = self._elsewhere(case)
+        score = (1 - case.probabilities.max(0)).astype(np.float32)
         voxels, columns = self._columns(case)
         if len(columns):
             with _threads():
                 chances = self._trees[self._fold_of.get(case.name, OF_ALL)].predict_proba(columns)
             score[voxels] = chances[:, 1] if self._knows_errors else 0
         return {self.rows[0]: UncertaintyPrediction(score)}
-
-    def _elsewhere(self, case: FrozenCase) -> np.ndarray:
-        """Score of the voxels that the trees do not judge."""
-        return (1 - case.probabilities.max(0)).astype(np.float32)
 
     def _grown(self, columns: np.ndarray, wrong: np.ndarray) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier
@@ -115,71 +109,24 @@ class ImageTrees(Baseline):
             return grown.fit(columns, wrong)
 
     def _columns(self, case: FrozenCase) -> tuple[local.Voxels, np.ndarray]:
-        """Return the uncertain voxels, and their features for the trees, float32 (voxels, columns)."""
+        """Return the uncertain voxels, and their features for the trees, float32 (voxels, columns).
+
+        Terms of softmax and distance, both classes, and what image, softmax and segmentation show around.
+        """
         unsure = 1 - case.probabilities.max(0)
         z, y, x = np.nonzero(unsure >= LEAST_UNSURE)
+        voxels = (z, y, x)
         distance = self.band.distance(case.classes, case.spacing_zyx)
         terms = _distance_terms(case.probabilities[:, z, y, x], distance[z, y, x])
-        return _features(case, (z, y, x), terms, unsure.astype(np.float32), case.logits, case.runner_up)
-
-
-class MaskTrees(ImageTrees):
-    """The same trees from image and segmentation alone, as for a mask of unknown origin: nothing of a network."""
-
-    name = "mask-trees"
-    rows = ("boosted trees of image and mask, no network",)
-    seen = "distance to the predicted boundary, shape of the segmentation and image at several scales"
-    where = "within the band"
-
-    def _elsewhere(self, case: FrozenCase) -> np.ndarray:
-        """Least where a voxel is farther from the boundary than the band."""
-        return np.zeros(case.classes.shape, np.float32)
-
-    def _columns(self, case: FrozenCase) -> tuple[local.Voxels, np.ndarray]:
-        """Return the voxels of the band, and their features, float32 (voxels, columns); the other class is the nearest.
-
-        A smooth copy of the mask takes the place of the softmax wherever a feature needs a score or a direction.
-        """
-        distance = self.band.distance(case.classes, case.spacing_zyx)
-        z, y, x = np.nonzero(distance <= self.band.width)
-        signed = np.stack(
-            [_signed_distance(case.classes == each, case.spacing_zyx) for each in range(len(case.logits))]
-        )
-        other = np.argsort(signed, 0)[-2].astype(case.classes.dtype)
-        score = np.exp(-distance).astype(np.float32)
-        return _features(case, (z, y, x), distance[None, z, y, x], score, signed, other)
-
-
-def _features(
-    case: FrozenCase,
-    voxels: local.Voxels,
-    terms: np.ndarray,
-    score: np.ndarray,
-    towards: np.ndarray,
-    other: np.ndarray,
-) -> tuple[local.Voxels, np.ndarray]:
-    """Return voxels, and their features: `terms`, both classes, and what image, score and segmentation show around.
-
-    Args:
-        towards: of each class, larger where it is more likely: its slope is the direction across the boundary.
-        other: the class that competes, (z, y, x).
-    """
-    steps = steps_on_grid(local.neighbour_axes(tuple(case.working.GetSpacing()[::-1])), case.working, case.images[0])
-    image = resample_to_grid(case.array, case.working, case.images[0])
-    classes, competing = case.classes[voxels], other[voxels]
-    normals = local.boundary_normals(towards, voxels, classes, competing, steps)
-    around = local.local_features(image, score, voxels, normals, steps)
-    shape = local.mask_features(image, case.classes, other, voxels, steps)
-    found = np.concatenate([terms, classes[None], competing[None], around.T, shape.T]).T
-    return voxels, np.ascontiguousarray(found, np.float32)
-
-
-def _signed_distance(mask: np.ndarray, spacing_zyx: tuple[float, ...]) -> np.ndarray:
-    """Distance in mm to the boundary of a mask, positive inside, float32; far outside everywhere if it is empty."""
-    if mask.all() or not mask.any():
-        return np.full(mask.shape, FARTHEST if mask.any() else -FARTHEST, np.float32)
-    inside, outside = (distance_transform_edt(each, spacing_zyx) for each in (mask, ~mask))
-    return (inside - outside).astype(np.float32)
+        axes = local.neighbour_axes(tuple(case.working.GetSpacing()[::-1]))
+        steps = steps_on_grid(axes, case.working, case.images[0])
+        image = resample_to_grid(case.array, case.working, case.images[0])
+        classes, competing = case.classes[voxels], case.runner_up[voxels]
+        normals = local.boundary_normals(case.logits, voxels, classes, competing, steps)
+        around = local.local_features(image, unsure.astype(np.float32), voxels, normals, steps)
+        shape = local.mask_features(image, case.classes, case.runner_up, voxels, steps)
+        found = np.concatenate([terms, classes[None], competing[None], around.T, shape.T]).T
+        return voxels, np.ascontiguousarray(found, np.float32)
 
 
 def _distance_terms(probabilities: np.ndarray, distance: np.ndarray) -> np.ndarray:
@@ -204,8 +151,3 @@ def _threads() -> AbstractContextManager[Any]:
 @baseline("image-trees", title="boosted trees with the image")
 def _image_trees(inputs: BaselineInputs) -> list[Baseline]:
     return [ImageTrees(inputs.band)]
-
-
-@baseline("mask-trees", title="boosted trees of image and mask, no network")
-def _mask_trees(inputs: BaselineInputs) -> list[Baseline]:
-    return [MaskTrees(inputs.band)]
