@@ -279,14 +279,21 @@ def show_in_3d(node: "slicer.vtkMRMLSegmentationNode", visible: bool = True) -> 
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     segmentation = node.GetSegmentation()
     if visible and not segmentation.ContainsRepresentation(surface):
-        for identifier in segmentation.GetSegmentIDs():
-            pause()
-            _make_surface(segmentation, segmentation.GetSegment(identifier), surface)
+        # One step for observers: the views make at once what a segment lacks that they know of.
+        was_modifying = node.StartModify()
+        try:
+            for identifier in segmentation.GetSegmentIDs():
+                pause()
+                _make_surface(segmentation, segmentation.GetSegment(identifier), surface)
+        finally:
+            node.EndModify(was_modifying)
+        pause()
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(surface)
     node.GetDisplayNode().SetVisibility3D(visible)
     if visible:
         _look_at(node)
+    pause()
 
 
 def _make_surface(segmentation: "slicer.vtkSegmentation", segment: "slicer.vtkSegment", surface: str) -> None:
