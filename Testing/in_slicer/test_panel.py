@@ -164,6 +164,14 @@ def test_a_map_without_a_threshold_does_not_colour_everything_when_chosen_first(
     assert overlay.threshold == pytest.approx(overlay.window[0], abs=0.01), "the user's own stays"
 
 
+def test_the_kind_of_a_region_is_in_sight_in_a_narrow_panel(reviewing: Reviewing) -> None:
+    reviewing.start()
+    table = reviewing.ui.regionsTable
+    table.item(0, 2).setText("right ventral diencephalon")  # a long name of a brain
+    table.resizeColumnsToContents()
+    reviewing.app.wait(lambda: sum(map(table.columnWidth, range(5))) <= table.viewport().width)
+
+
 def test_inputs_stand_in_one_column_and_only_they_are_disabled_in_a_run(opened: Opened) -> None:
     ui, inputs = opened.ui, opened.panel.inputs
     for model in ("brain", "hippocampus", "brain"):
