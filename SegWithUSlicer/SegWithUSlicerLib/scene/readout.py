@@ -62,7 +62,7 @@ def typeset(text: str) -> str:
     return text.replace("mm3", "mm³")
 
 
-_COMMAND = r"(?<![^\s(])(?:--[a-z]|segwithu [a-z])"
+_COMMAND = r"(?<![^\s(`'\"])(?:--[a-z]|segwithu [a-z])"
 """An option or a command, in a message of the engine."""
 _ADVICE = {
     "seen-cases": _("open a folder or a worklist without these cases, and teach with the others"),

@@ -7,6 +7,7 @@ import pytest
 from SegWithUCore.case.case_file import Structure, parse_description
 from SegWithUCore.case.case_files import changed_error
 from SegWithUCore.case.structures_table import short_name
+from SegWithUCore.models.graphs import COMPILE
 from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.util.errors import SegWithUError, UsageError, code_of
 from SegWithULab.training.run_record import check_unseen
@@ -59,6 +60,7 @@ def seen_before() -> SegWithUError:
         ),
         ("It is installed: delete it first (segwithu models delete a). [exists-already]", "delete it first"),
         ("The page is missing: see segwithu web. [unusable-input]", "The page is missing."),
+        (f"Openvino cannot be used: {COMPILE}, or choose torch. [wrong-usage]", "choose torch"),
     ],
 )
 def test_a_message_in_the_panel_names_no_option_and_no_command(message: str, kept: str) -> None:
