@@ -127,8 +127,8 @@ def test_a_banner_is_one_line_with_details_on_demand(opened: Opened) -> None:
     ui.bannerButton.click()
     assert (ui.bannerDetailsLabel.visible, ui.bannerDetailsLabel.text.startswith(f"• {FAR}")) == (True, True)
     ui.bannerButton.click()
-    opened.panel.run.show(RunStatus(), PreflightResult(), False, "", True, False)
-    assert ui.bannerFrame.visible is False
+    opened.panel.run.show(RunStatus(message="Done: 3 mm3."), PreflightResult(), True, "", True, False)
+    assert (ui.bannerFrame.visible, ui.statusLabel.text) == (False, "Done: 3 mm³.")
 
 
 def test_the_box_of_a_region_is_shown_until_its_run_is_done_and_on_demand(opened: Opened) -> None:
