@@ -88,7 +88,7 @@ def main() -> None:
         volume = slicer.util.loadVolume(str(options.image))
         panel.inputs.choose(volume, None, "brain")
         gaps.of("nothing", lambda: None)
-        request = SimpleNamespace(volumes=[volume])
+        request = SimpleNamespace(volumes=[volume], mask=None)
         gaps.of("load the result of Apply", lambda: controller.on_loaded(session._load(options.case, request)))
         gaps.of("show in 3D, first time", lambda: setattr(panel.ui.show3DBox, "checked", True))
         panel.ui.reviewerEdit.text = "Reader"

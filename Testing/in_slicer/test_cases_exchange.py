@@ -101,7 +101,7 @@ def test_cases_go_to_a_colleague_without_torch_and_verdicts_come_home(
     listing.list_folder()
     assert listing.ui.startExportButton.text == "Export cases (3)..."
     sent = _exported(listing, tmp_path / "out")
-    assert listing.ui.exportLabel.text == f"3 of 3 cases were exported to {sent}."
+    assert listing.ui.exportLabel.text == f"Cases exported: 3 of 3, to {sent}."
     there = Path(shutil.move(sent, tmp_path / "colleague"))
     shutil.rmtree(listing.home / "images")
     with monkeypatch.context() as patch:
@@ -229,7 +229,7 @@ def test_slicer_answers_while_an_export_runs(listing: Listing, tmp_path: Path) -
     assert (listing.open_case, process.is_busy) == (f"{A} (case003)", True)
     os.kill(process.pid, signal.SIGCONT)
     listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=120)
-    assert listing.ui.exportLabel.text.startswith("8 of 8 cases were exported to ")
+    assert listing.ui.exportLabel.text.startswith("Cases exported: 8 of 8, ")
 
 
 def test_an_export_that_cannot_be_written_says_why_in_one_sentence(listing: Listing, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_folder_is_segmented_past_a_bad_file_and_goes_on_after_a_cancel(listin
     assert listing.shown == [A]
     _segment(listing, "segmentFolderButton", images, tmp_path / "out")
     said = _ended(listing)
-    assert "1 cases were segmented, 1 were there already, 1 failed" in said and "bad.nii.gz" in said
+    assert "Segmented: 1; there already: 1; failed: 1." in said and "bad.nii.gz" in said
     assert set(listing.shown) == {A, B}
     assert (ui.cancelNewCasesButton.visible, ui.segmentFolderButton.enabled, ui.newCasesBar.visible) == (
         False,
@@ -133,7 +133,7 @@ def test_the_volumes_of_the_scene_are_segmented_from_their_files_or_copies(listi
     slicer.mrmlScene.RemoveNode(sample_volume())
     _segment(listing, "segmentSceneButton", tmp_path / "out")
     said = _ended(listing)
-    assert "Moved" in said and "2 cases were segmented" in said
+    assert "Moved" in said and "Segmented: 2;" in said
     assert set(listing.shown) == {A, "Mine"} and loaded.GetName() == A
     assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["Mine.nrrd"]
     listing.click("Mine")

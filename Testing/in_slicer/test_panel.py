@@ -127,8 +127,8 @@ def test_a_banner_is_one_line_with_details_on_demand(opened: Opened) -> None:
     ui.bannerButton.click()
     assert (ui.bannerDetailsLabel.visible, ui.bannerDetailsLabel.text.startswith(f"• {FAR}")) == (True, True)
     ui.bannerButton.click()
-    opened.panel.run.show(RunStatus(), PreflightResult(), False, "", True, False)
-    assert ui.bannerFrame.visible is False
+    opened.panel.run.show(RunStatus(message="Done: 3 mm3."), PreflightResult(), True, "", True, False)
+    assert (ui.bannerFrame.visible, ui.statusLabel.text) == (False, "Done: 3 mm³.")
 
 
 def test_the_box_of_a_region_is_shown_until_its_run_is_done_and_on_demand(opened: Opened) -> None:
@@ -162,3 +162,46 @@ def test_a_map_without_a_threshold_does_not_colour_everything_when_chosen_first(
     box.currentIndex = 0
     box.currentIndex = index
     assert overlay.threshold == pytest.approx(overlay.window[0], abs=0.01), "the user's own stays"
+
+
+def test_the_kind_of_a_region_is_in_sight_in_a_narrow_panel(reviewing: Reviewing) -> None:
+    reviewing.start()
+    table = reviewing.ui.regionsTable
+    table.item(0, 2).setText("right ventral diencephalon")  # a long name of a brain
+    table.resizeColumnsToContents()
+    reviewing.app.wait(lambda: sum(map(table.columnWidth, range(5))) <= table.viewport().width)
+
+
+def test_inputs_stand_in_one_column_and_only_they_are_disabled_in_a_run(opened: Opened) -> None:
+    ui, inputs = opened.ui, opened.panel.inputs
+    for model in ("brain", "hippocampus", "brain"):
+        inputs.choose(None, None, model)
+        opened.app.wait(0.1)
+        (selector,) = inputs._selectors
+        layout = ui.inputsButton.layout()
+        at = [widget.mapTo(ui.inputsButton, qt.QPoint(0, 0)).x() for widget in (ui.modelBox, selector, ui.roiSelector)]
+        assert len(set(at)) == 1, "another column"
+    inputs.set_enabled(False)
+    try:
+        assert layout.labelForField(selector).enabled and not selector.enabled
+    finally:
+        inputs.set_enabled(True)
+    assert selector.enabled
+
+
+def test_texts_are_whole_in_another_font_and_swatches_have_a_frame(reviewing: Reviewing) -> None:
+    table, font = reviewing.ui.structuresTable, slicer.app.font()
+    larger = qt.QFont(font)
+    larger.setPointSize(font.pointSize() + 5)
+    before = [table.columnWidth(column) for column in range(4)]
+    try:
+        slicer.app.setFont(larger)
+        reviewing.app.wait(lambda: table.columnWidth(3) > before[3])
+        header = table.horizontalHeader()
+        for column in range(4):
+            wanted = max(table.sizeHintForColumn(column), header.sectionSizeHint(column))
+            assert table.columnWidth(column) >= min(wanted, header.maximumSectionSize), column
+    finally:
+        slicer.app.setFont(font)
+    swatch = table.item(0, 0).icon().pixmap(14, 14).toImage()
+    assert swatch.pixel(0, 0) != swatch.pixel(7, 7)

@@ -199,7 +199,7 @@ def test_the_rest_is_accepted_only_after_saying_what_is_taken_and_undone_at_once
     left = reviewing.state.expected_mm3_of(ids[2:])
     assert (line["regions"], line["expected_wrong_mm3"]) == (sorted(ids[2:]), round(left, 3))
     question = reviewing.app.dialogs.asked[-1]
-    assert f"{len(ids) - 2} regions without a verdict" in question
+    assert f"regions without a verdict ({len(ids) - 2})" in question
     assert f"They hold {volume_text(left)} of expected error" in question
     assert {reviewing.cell(region) for region in ids[2:]} == {"○ not looked at"}
     assert f"2 of {len(ids)} regions, {len(ids) - 2} not looked at" in ui.reviewProgressLabel.text

@@ -29,7 +29,7 @@ def test_a_slicer_that_dies_loses_nothing(reviewing: Reviewing, tmp_path: Path) 
     shutil.copytree(seen["reviews"], reviewing.folder(), dirs_exist_ok=True)
     reviewing.name("")
     reviewing.name("Ana")
-    assert reviewing.ui.startReviewButton.text.startswith("Resume the review (3 of ")
+    assert reviewing.ui.startReviewButton.text.startswith("Resume the review (regions: 3 of ")
     reviewing.start()
     assert reviewing.session.current.id == seen["at"]
     first, second, third = reviewing.ids[:3]
@@ -74,7 +74,7 @@ def test_a_saved_scene_goes_on_where_it_stopped_without_any_file(reviewing: Revi
     reviewing.app.close_scene()
     shutil.rmtree(reviewing.folder())
     reviewing.app.load_scene(saved)
-    assert reviewing.ui.startReviewButton.text == f"Resume the review (2 of {len(ids)} regions)"
+    assert reviewing.ui.startReviewButton.text == f"Resume the review (regions: 2 of {len(ids)})"
     reviewing.start()
     assert (reviewing.session.current.id, reviewing.ids) == (commented, order)
     assert reviewing.state.comment_of(commented) == "look again, please"
@@ -128,7 +128,7 @@ def test_a_rerun_during_a_review_keeps_the_reviewed_one(
     segment_crop(reviewing.opened, first.inputs[0])
     assert reviewing.nodes.hub is not first.hub
     assert reviewing.session is None
-    assert reviewing.ui.startReviewButton.text.startswith("Resume the review (1 of ")
+    assert reviewing.ui.startReviewButton.text.startswith("Resume the review (regions: 1 of ")
     reviewing.start()
     assert reviewing.cell(reviewing.ids[0]) == "✓ accepted"
     reviewing.ui.resultBox.currentIndex = 0

@@ -115,7 +115,7 @@ def test_only_the_shown_map_has_a_visible_legend_with_plain_words(tmp_path, data
     for name in ("error_probability", "ranking", "calibration"):
         overlay.show(name)
         titles.append(visible())
-    assert titles == [["Error probability"], ["Ranking map"], ["Calibration map"]]
+    assert titles == [["Error\nprobability"], ["Ranking\nmap"], ["Calibration\nmap"]]
     overlay.show(None)
     assert visible() == []
 

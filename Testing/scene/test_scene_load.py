@@ -193,7 +193,15 @@ def test_showing_an_empty_structure_moves_nothing(tmp_path, data_folder):
 
 def test_structures_in_3d_have_a_surface_around_their_centre(tmp_path, data_folder):
     case = loaded_case(tmp_path, data_folder)
-    show_in_3d(case.nodes.segmentation)
+    node, parts = case.nodes.segmentation, []
+    segments = [node.GetSegmentation().GetNthSegment(place) for place in range(2)]
+
+    def look(*_event):
+        parts.append({segment.GetRepresentation("Closed surface") is None for segment in segments})
+
+    node.AddObserver("AnyEvent", look)
+    show_in_3d(node)
+    assert parts and all(len(found) == 1 for found in parts), "views would make the rest at once"
     surface = vtk.vtkPolyData()
     case.nodes.segmentation.GetClosedSurfaceRepresentation("SegWithU_1", surface)
     low, high = np.array(surface.GetBounds()).reshape(3, 2).T

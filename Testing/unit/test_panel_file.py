@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from repository import PACKAGES, ROOT, TESTING
 
 from SegWithUCore.review.verdicts import GIVEN, Verdict
+from SegWithUSlicerLib.scene.readout import for_panel
 
 UI = ElementTree.parse(ROOT / "Resources" / "UI" / "SegWithUSlicer.ui").getroot()
 FOLDING = {"advancedButton", "exportButton", "inputsButton", "logButton", "reviewMoreButton", "SegWithUSlicer"}
@@ -37,6 +38,12 @@ def _verdict_name(verdict: Verdict) -> str:
     """The name that `add_verdict_buttons` gives to what it makes."""
     first, *others = verdict.text.removesuffix("ed").split()
     return first + "".join(word.capitalize() for word in others)
+
+
+def test_no_text_of_the_panel_names_an_option_or_a_command() -> None:
+    texts = [string.text or "" for string in UI.iter("string")]
+    assert len(texts) > 100
+    assert [text for text in texts if for_panel(text) != text] == []
 
 
 def test_workflows_import_slicer_and_the_standard_library_only() -> None:

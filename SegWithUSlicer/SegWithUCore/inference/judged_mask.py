@@ -144,15 +144,16 @@ def _warnings(
         text = f"About {mask_mm3:.0f} mm3 of {name} are likely wrong, of the model's own segmentation {own_mm3:.0f} mm3"
         found.append(Deviation(WARNING, f"{text}: look at the regions.", JUDGED_KIND))
     if mask.left_out:
-        text = f"{len(mask.left_out)} label(s) of {name} were left out: {listed(mask.left_out)}"
-        found.append(Deviation(WARNING, f"{text}.", JUDGED_KIND))
+        text = f"Labels of {name} that were left out ({len(mask.left_out)}): {listed(mask.left_out)}."
+        found.append(Deviation(WARNING, text, JUDGED_KIND))
     if lacking := names[0][1:]:
         text = f"{name} lacks structures of the model, which were not judged ({listed(lacking)})"
-        severity, advice = (NOTE, "") if mask.file.names else (WARNING, ": say with --labels what it is a mask of")
+        severity, advice = (NOTE, "") if mask.file.names else (WARNING, ": match its labels with structures")
         found.append(Deviation(severity, f"{text}{advice}.", JUDGED_KIND))
     total = int(whole[1:].sum())
     if outside := total - int(joint[:, 1:].sum()):
-        text = f"{outside} of the {total} voxels of {name} lie outside of where the model looked: they were not judged"
+        part, of = (f"{voxels * np.prod(box.world.spacing) / 1000:.3g}" for voxels in (outside, total))
+        text = f"{part} of the {of} mL of {name} lie outside of where the model looked: they were not judged"
         severity = NOTE if outside < LEAST_SHARE * total else WARNING
         found.append(Deviation(severity, f"{text}.", JUDGED_KIND))
     values = {old.value: mask.labels[own].value for old, own in zip(bundle.labels, mask.label_of, strict=True)}

@@ -83,7 +83,7 @@ def check_unseen(role: str, given: Mapping[str, str], known: Known, allowed: boo
             name, before = given[both[0]], seen[both[0]]
             alias = f" under the name {before}" if before and before != name else ""
             found = f"{len(both)} of {len(given)} {role} cases were seen before: the image of {name} is that of "
-            ways = f"leave them out, or pass {ALLOW}, which the model card will say"
+            ways = f"leave them out, or pass {ALLOW} (the model card will say so)"
             raise UsageError(f"{found}{ROLE_WORDS[other]}{alias}; {ways}.", "seen-cases")
         harm = "metrics look better than on new cases"
         if role == "calibration":

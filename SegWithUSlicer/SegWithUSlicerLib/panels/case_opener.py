@@ -18,6 +18,7 @@ from ..review.opening import earlier_state, obstacle
 from ..run.command import CommandEnd, CommandProcess
 from ..run.session import start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
+from ..scene.readout import for_panel
 from ..scene.steps import pause
 from .review_panel import settings_folder
 from .widgets import connect_clicks
@@ -111,7 +112,7 @@ class CaseOpener:
     def _ask(self, folder: Path, case: CaseDescription, why: str) -> None:
         self._asked = folder, case
         self.ui.casesButton.collapsed = False
-        self.ui.imageLabel.text = why
+        self.ui.imageLabel.text = for_panel(why)
         self.ui.imageFrame.visible = True
 
     def _choose(self, dialog: Callable[..., str], title: str) -> None:

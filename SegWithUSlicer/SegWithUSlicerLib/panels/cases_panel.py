@@ -22,7 +22,7 @@ from ..guarded import guarded
 from ..i18n import _, translated
 from ..review.store import review_folder_elsewhere
 from ..run.session import Debounce, set_setting, setting, start_timer
-from ..scene.readout import typeset
+from ..scene.readout import for_panel, typeset
 from .case_opener import CaseOpener
 from .command_panel import choose_folder
 from .export_panel import ExportPanel
@@ -147,7 +147,7 @@ class CasesTable:
         texts["case"] = f"{mark}{entry.name if entry.name == folder else copied}"
         reviews = [*(review.text for review in entry.reviews), *entry.notes, *filter(None, [entry.trouble])]
         tips = {"case": [entry.name, str(item.folder)], "reviewed": reviews, "light": about_case(item)}
-        return [(text, "\n".join(tips.get(name, [text]))) for name, text in texts.items()]
+        return [(text, "\n".join(map(for_panel, tips.get(name, [text])))) for name, text in texts.items()]
 
     def _clicked(self, row: int, column: int) -> None:
         # With a key held the user gathers cases, to export them.
@@ -243,7 +243,7 @@ class CasesPanel:
         try:
             found = CaseList(path, review_folder_elsewhere(settings_folder()))
         except (SegWithUError, OSError) as error:
-            self.ui.casesLabel.text = str(error)
+            self.ui.casesLabel.text = for_panel(str(error))
             return
         self.list = found
         self.opener.cancel_question()
@@ -362,7 +362,7 @@ class CasesPanel:
         lines = [self.opener.message] if self.opener.message else []
         lines += about_case(selected[0]) if len(selected) == 1 else []
         lines += [_("{count} cases are selected.").format(count=len(selected))] if len(selected) > 1 else []
-        ui.caseLabel.text = "\n".join(lines)
+        ui.caseLabel.text = "\n".join(map(for_panel, lines))
         ui.caseLabel.visible = bool(lines)
         ui.nextCaseButton.enabled = self.table.next() is not None
         ui.nextOpenCaseButton.enabled = self.table.next_open(self.reviewer) is not None

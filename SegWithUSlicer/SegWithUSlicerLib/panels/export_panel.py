@@ -101,7 +101,7 @@ class ExportPanel(CommandPanel):
             if ended.cancelled:
                 self._show_message(_("Export cancelled: nothing was written."))
             elif ended.result is not None:
-                text = _("{count} of {all} cases were exported to {folder}.")
+                text = _("Cases exported: {count} of {all}, to {folder}.")
                 done = len(ended.result.get("exported") or [])
                 lines = [text.format(count=done, all=len(folders), folder=output)]
                 if anonymous:

@@ -25,6 +25,8 @@ from .mask_table import MaskTable
 from .widgets import GuiConnections, OneLine
 
 _SELECTOR_PX = 80
+_CHANNELS_ROW = 3
+"""Of the form: below the text of the model."""
 ADDED_MS = 300
 _LARGER = 1.15
 """Beyond this multiple of the largest training image a region is asked for; as in the engine's own check."""
@@ -229,10 +231,11 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = "tryItButton modelBox channelsFrame maskSelector maskTable roiSelector headBox deviceBox engineBox"
-        names += " passesBox wheelsEdit"
-        for name in names.split():
-            getattr(self.ui, name).enabled = enabled
+        names = (
+            "tryItButton modelBox maskSelector maskTable roiSelector headBox deviceBox engineBox passesBox wheelsEdit"
+        )
+        for widget in [*(getattr(self.ui, name) for name in names.split()), *self._selectors]:
+            widget.enabled = enabled
         self._enable_propose(enabled)
 
     def _fill_heads(self, chosen: str = "") -> None:
@@ -250,12 +253,12 @@ class InputPanel:
         channels = self.model.channels if self.model else ()
         if [selector.toolTip for selector in self._selectors] == [_tool_tip(channel) for channel in channels]:
             return
-        layout = self.ui.channelsFrame.layout()
-        while layout.rowCount():
-            layout.removeRow(0)
+        layout = self.ui.inputsButton.layout()
+        for _selector in self._selectors:
+            layout.removeRow(_CHANNELS_ROW)
         self._selectors = [self._selector(channel) for channel in channels]
-        for channel, selector in zip(channels, self._selectors, strict=True):
-            layout.addRow(_("{channel} volume:").format(channel=channel), selector)
+        for row, channel in enumerate(channels, _CHANNELS_ROW):
+            layout.insertRow(row, _("{channel} volume:").format(channel=channel), self._selectors[row - _CHANNELS_ROW])
         self.hide_own_maps()
 
     def _selector(self, channel: str) -> Any:

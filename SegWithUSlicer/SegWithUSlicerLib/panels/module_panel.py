@@ -266,6 +266,7 @@ class ModulePanel:
         self.overlay.show_run(nodes)
         pause()
         self._show(nodes)
+        pause()
 
     def _attach_shown_run(self) -> None:
         """Find the run that the scene shows already, else the one that was chosen when it was saved."""

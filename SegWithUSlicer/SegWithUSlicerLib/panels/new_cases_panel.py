@@ -185,7 +185,7 @@ class NewCasesPanel(CommandPanel):
         def ended(how: CommandEnd) -> None:
             text = _("Cancelled: segment the same into the same folder, and it goes on where it was.")
             if not how.cancelled:
-                text = _("{done} cases were segmented, {there} were there already, {failed} failed: {folder}.")
+                text = _("Segmented: {done}; there already: {there}; failed: {failed}. The cases are in {folder}.")
                 text = text.format(folder=output, **how.result) if how.result is not None else ""
             errors = [error for error in how.errors if not error.startswith("Warning:")]
             self._message = "\n".join(filter(None, [text, *left_out, *errors[:_MOST_ERRORS]]))

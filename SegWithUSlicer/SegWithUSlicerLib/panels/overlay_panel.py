@@ -163,7 +163,7 @@ class OverlayPanel:
         lines = [_("Above: {what}").format(what=above_text(row)) for row in rows]
         self.ui.readoutLabel.setToolTip("\n".join(lines[_MOST_ROWS:]))
         if len(lines) > _MOST_ROWS:
-            more = _("{n} further structures: see the tool tip.").format(n=len(lines) - _MOST_ROWS)
+            more = _("Further structures, in the tool tip: {n}.").format(n=len(lines) - _MOST_ROWS)
             lines = [*lines[:_MOST_ROWS], more]
         self.ui.readoutLabel.text = "\n".join(lines) or _("Above the threshold: not assessed.")
 

@@ -25,7 +25,7 @@ from ..run.model_store import ModelInfo
 from ..run.session import Debounce, set_setting, setting, start_timer, waiting_cursor
 from ..scene.case_nodes import CaseNodes
 from ..scene.observers import nodes_of
-from ..scene.readout import volume_text
+from ..scene.readout import for_panel, volume_text
 from ..scene.slice_views import crosshair, show_structure
 from ..scene.steps import pause
 from .contour_panel import ContourPanel
@@ -184,6 +184,7 @@ class ReviewPanel:
         self._show_frames(False)
         pause()
         self._show_figures()
+        pause()
         self.on_review_changed()
         self._scroll_later.trigger()  # once what a review needs not is hidden
 
@@ -433,7 +434,7 @@ class ReviewPanel:
         if session is None or rest is None or not rest.regions:
             return
         text = _(
-            "Accept the {n} regions without a verdict without looking at them? They hold {wrong} of expected error. "
+            "Accept all regions without a verdict ({n}), unseen? They hold {wrong} of expected error. "
             'They are logged as "not looked at" and counted apart; undo reverts all of it.'
         ).format(n=len(rest.regions), wrong=volume_text(rest.expected_wrong_mm3))
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
@@ -558,7 +559,7 @@ class ReviewPanel:
             problem = problem or _("Tick the structures to be measured in the table above.")
         ui.startReviewButton.text = _("Start review")
         if earlier is not None:
-            resume, progress = _("Resume the review ({decided} of {regions} regions)"), earlier.progress()
+            resume, progress = _("Resume the review (regions: {decided} of {regions})"), earlier.progress()
             ui.startReviewButton.text = resume.format(decided=progress.decided, regions=progress.regions)
         if nodes is not None:
             state = self.session.state if self.session is not None else earlier
@@ -571,7 +572,7 @@ class ReviewPanel:
         ui.endReviewButton.visible = ui.reviewFrame.visible = is_open
         for widget in (ui.startReviewButton, ui.reviewerLabel, ui.reviewerEdit):
             widget.visible = not is_open
-        ui.reviewNoteLabel.text = " ".join(filter(None, [self.message, problem]))
+        ui.reviewNoteLabel.text = " ".join(filter(None, map(for_panel, [self.message, problem])))
         ui.reviewNoteLabel.visible = bool(ui.reviewNoteLabel.text)
 
     def _draw_progress(self) -> None:

@@ -37,6 +37,7 @@ class ReviewTable:
         self._rows: dict[int, int] = {}
         set_up_table(table, ["#", "", _("Structure"), _("Error"), _("Kind")], stretches_last=False)
         table.horizontalHeader().setSortIndicatorShown(True)
+        table.horizontalHeader().setSectionResizeMode(_STRUCTURE, qt.QHeaderView.Stretch)  # the kind stays in sight
         self.forget_sorting()
         table.horizontalHeaderItem(_VERDICT).setToolTip(_("The sign of your verdict."))
         table.horizontalHeaderItem(_ERROR).setToolTip(_("The volume in the region that is expected to be wrong."))

@@ -11,6 +11,7 @@ from ..i18n import _
 from ..run.controller import Outcome, Phase, RunStatus
 from ..run.preview import PreflightResult
 from ..run.session import start_timer
+from ..scene.readout import typeset
 from .widgets import OneLine
 
 _MODELS_PAGE = "https://github.com/SegWithUSlicer/SlicerSegWithU/tree/main/docs/models"
@@ -56,7 +57,7 @@ class RunPanel:
         is_past = is_reviewing and (status.outcome is Outcome.DONE or not can_run)
         # Where the banner names what to do first, it is not repeated.
         hint = "" if result.refused else hint
-        self.ui.statusLabel.text = problem or ("" if busy else text or hint)
+        self.ui.statusLabel.text = problem or ("" if busy else typeset(text) or hint)
         self.ui.statusLabel.visible = bool(self.ui.statusLabel.text) and (bool(problem) or not is_past)
         self._show_banner(status, result, is_current)
         self._log(status)
@@ -129,5 +130,5 @@ def _banner_text(warnings: Sequence[str], refused: bool, result: PreflightResult
         return _("<b>Not assessed.</b> This is far larger than the training images: press Propose for a region.")
     if refused:
         text = _("<b>Not assessed.</b> {why} Other images need <a href='{url}'>other models</a>.")
-        return text.format(why=warnings[0], url=_MODELS_PAGE)
+        return text.format(why=typeset(warnings[0]), url=_MODELS_PAGE)
     return _("<b>Check the result carefully:</b> unusual properties of the image: {n}.").format(n=len(warnings))

@@ -16,10 +16,8 @@ from ..run.session import waiting_cursor
 from ..scene.case_nodes import CaseNodes
 from ..scene.readout import dice_text, expected_text, typeset, volume_text
 from ..scene.slice_views import show_in_3d, show_structure
-from .widgets import GuiConnections, fit_columns, fit_rows, put_cell, set_up_table
+from .widgets import GuiConnections, fit_rows, put_cell, set_up_table
 
-_WIDEST_PX = (200, 110, 95)
-"""Of the first columns: names are whole, and the flag is visible in a panel of 360 px."""
 _FOLLOW = ("volume_mm3", "expected_wrong_mm3")
 """What follows an edit."""
 _MOST_ROWS = 8
@@ -56,6 +54,7 @@ class StructuresPanel:
         titles = [_("Structure"), _("Flag"), _("Pred. Dice"), _("Volume"), _("Expected"), _("Likely wrong")]
         table = ui.structuresTable
         set_up_table(table, titles)
+        table.horizontalHeader().setMaximumSectionSize(200)  # the flag is visible in a panel of 360 px
         table.setToolTip(
             _(
                 "Flag: which rule flags the structure; its tool tip has the reason. Pred. Dice: the overlap with an "
@@ -97,9 +96,11 @@ class StructuresPanel:
         self._figures = figures
         entries = table_entries(self._nodes.case.raw) if self._nodes is not None else []
         entries = [{**entry, **figures.get(entry["name"], {})} for entry in entries]
+        header = self.ui.structuresTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.Fixed)  # not at each cell
         with self._gui.updating():
             self._fill(entries, self._nodes is not None and was_refused(self._nodes.case))
-        fit_columns(self.ui.structuresTable, _WIDEST_PX)
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)  # also in another font
         fit_rows(self.ui.structuresTable, len(entries), 1, _MOST_ROWS)
 
     def _fill(self, entries: Sequence[Mapping[str, Any]], refused: bool) -> None:
@@ -211,5 +212,8 @@ def flag_text(structure: Structure) -> str:
 
 def _swatch(color: tuple[int, int, int]) -> Any:
     pixmap = qt.QPixmap(14, 14)
-    pixmap.fill(qt.QColor(*color))
+    pixmap.fill(qt.QColor(128, 128, 128))  # a frame: dark colours are seen in the dark style, too
+    painter = qt.QPainter(pixmap)
+    painter.fillRect(1, 1, 12, 12, qt.QColor(*color))
+    painter.end()
     return qt.QIcon(pixmap)

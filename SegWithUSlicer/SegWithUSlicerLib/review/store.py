@@ -156,11 +156,8 @@ def load_reviewed(nodes: CaseNodes, folder: Path, log_name: str) -> bool:
     if content_hash(reviewed) == content_hash(node):
         return False
     check_reviewed(path, folder, nodes.case.raw)
-    was_modifying = node.StartModify()
-    try:
+    with slicer.util.NodeModify(node):
         node.GetSegmentation().DeepCopy(reviewed.GetSegmentation())
-    finally:
-        node.EndModify(was_modifying)
     return True
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..i18n import _
+from ..scene.readout import for_panel
 from .child_process import ChildProcess, Event, PolledProcess, StartTimer
 from .launch import WorkerStartError, child_start, end_reason
 
@@ -112,7 +113,7 @@ class CommandProcess(PolledProcess):
             number, of = run.case or (1, 1)
             run.on_progress((number - 1 + float(event.get("fraction") or 0.0)) / of, event)
         elif kind == "error" or (kind == "note" and str(event.get("text")).startswith("Warning:")):
-            run.errors.append(str(event.get("text") or ""))
+            run.errors.append(for_panel(str(event.get("text") or "")))
         elif (kind == "result" and run.case is None) or (kind == "cohort" and not event["interrupted"]):
             run.result = event  # that of one case is none of the run
 

@@ -324,9 +324,9 @@ class RunController:
         done = text.format(seconds=event.get("seconds") or 0, device=device)
         light = nodes.case.raw["light"]
         # Rules have looked at each structure, nobody at the image.
-        is_green = light["level"] == Level.NOT_FLAGGED.value
+        is_green, reason = light["level"] == Level.NOT_FLAGGED.value, run.named(light["reason"])
         level = _("No structure is flagged") if is_green else light["level"].capitalize()
-        told = f"{level}: {light['reason']}"
+        told = f"{level}." if reason in warnings else f"{level}: {reason}"  # the banner has the warnings
         self._end(Outcome.DONE, " ".join(filter(None, [done, told, run.engine_remark])))
 
     def _error(self, run: _Run, event: Mapping[str, Any]) -> None:

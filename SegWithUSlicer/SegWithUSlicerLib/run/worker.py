@@ -10,6 +10,7 @@ from typing import Any
 
 from ..guarded import details_of, reason_of, show_in_console
 from ..i18n import _
+from ..scene.readout import for_panel
 from .child_process import ChildProcess, Event, PolledProcess, StartTimer
 from .launch import WorkerStart, WorkerStartError, end_reason, worker_start
 
@@ -149,7 +150,7 @@ class WorkerProcess(PolledProcess):
         if event.get("event") in FINAL_EVENTS:
             self._running = None
             self.state = WorkerState.READY
-        run.on_event(event)
+        run.on_event({**event, "text": for_panel(str(event["text"]))} if event.get("text") else event)
 
     def _send_next(self) -> None:
         """Send the next request, or start the worker for it."""

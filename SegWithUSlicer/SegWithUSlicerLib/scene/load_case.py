@@ -48,15 +48,14 @@ def put_boxes(nodes: CaseNodes, boxes: Sequence[PlacedBox], ijk_to_ras: vtk.vtkM
         pause()
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
-        was_modifying = display.StartModify()
-        display.SetVisibility3D(False)
-        display.SetFillVisibility(False)
-        display.SetHandlesInteractive(False)
-        display.SetPropertiesLabelVisibility(False)
-        display.SetUseGlyphScale(False)
-        display.SetGlyphSize(0.01)  # of the dot in the middle
-        display.SetSelectedColor(*COLOUR)
-        display.EndModify(was_modifying)
+        with slicer.util.NodeModify(display):
+            display.SetVisibility3D(False)
+            display.SetFillVisibility(False)
+            display.SetHandlesInteractive(False)
+            display.SetPropertiesLabelVisibility(False)
+            display.SetUseGlyphScale(False)
+            display.SetGlyphSize(0.01)  # of the dot in the middle
+            display.SetSelectedColor(*COLOUR)
         nodes.hub.SetNthNodeReferenceID(BOX, index, node.GetID())
         pause()
 

@@ -83,13 +83,12 @@ def keep_fixed(volume: "slicer.vtkMRMLScalarVolumeNode") -> bool:
     )
     if is_fixed:
         return False
-    was_modifying = display.StartModify()
-    display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(low, high)
-    display.AutoThresholdOff()
-    display.SetThreshold(lower, upper)
-    display.ApplyThresholdOn()
-    display.EndModify(was_modifying)
+    with slicer.util.NodeModify(display):
+        display.AutoWindowLevelOff()
+        display.SetWindowLevelMinMax(low, high)
+        display.AutoThresholdOff()
+        display.SetThreshold(lower, upper)
+        display.ApplyThresholdOn()
     return True
 
 
@@ -125,7 +124,8 @@ def show_legend(volume: "slicer.vtkMRMLScalarVolumeNode", info: MapInfo, visible
         if not visible:
             return
         legend = logic.AddDefaultColorLegendDisplayNode(volume)
-        legend.SetTitleText(info.title if info.unit == "1" else f"{info.title} ({info.unit})")
+        title = info.title if info.unit == "1" else f"{info.title} ({info.unit})"
+        legend.SetTitleText(title.replace(" ", "\n"))  # narrow: beside the image
         legend.SetLabelFormat("%.2f")
         legend.SetSize(*_LEGEND_SIZE)
         legend.SetPosition(0.98, 0.05)
@@ -155,12 +155,9 @@ def put_maps(nodes: CaseNodes, images: CaseImages) -> None:
         title = f"{nodes.label} {entry.info.title}"
         node = former.get(name) or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", title)
         nodes.remember(MAP + name, node)
-        was_modifying = node.StartModify()
-        try:
+        with slicer.util.NodeModify(node):
             node.SetAttribute(MAP_ATTRIBUTE, name)
             node.SetAndObserveImageData(entry.volume.image)
             node.SetIJKToRASMatrix(entry.volume.ijk_to_ras)
             prepare_display(node, entry)
-        finally:
-            node.EndModify(was_modifying)
         pause()

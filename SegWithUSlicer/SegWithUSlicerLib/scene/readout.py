@@ -1,11 +1,13 @@
 """Texts about structures, and what is above a threshold, from the histograms in `case.json`; no MRML needed."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from SegWithUCore.case.case_file import CaseDescription, Histograms, Structure
+from SegWithUCore.case.case_file import CHANGED_FILE, CaseDescription, Histograms, Structure
+from SegWithUCore.util.errors import code_of
 
 from ..i18n import _
 
@@ -58,6 +60,31 @@ def above_text(row: AboveThreshold) -> str:
 def typeset(text: str) -> str:
     """Write the unit of volumes as tables do; messages of the engine are plain text."""
     return text.replace("mm3", "mm³")
+
+
+_COMMAND = r"(?<![^\s(`'\"])(?:--[a-z]|segwithu [a-z])"
+"""An option or a command, in a message of the engine."""
+_ADVICE = {
+    "seen-cases": _("open a folder or a worklist without these cases, and teach with the others"),
+    **dict.fromkeys((CHANGED_FILE, "changed-regions"), _("restore it from a copy, or segment its image again")),
+    "several-series": _("load the series that is meant, and press Apply"),
+    "other-channels": _("load the volumes, and press Apply"),
+}
+"""What a user of Slicer can do instead, by the code of the error."""
+
+
+def for_panel(message: str) -> str:
+    """Exchange the ways out that need the command line, in a message of the engine, for those that Slicer has.
+
+    Example: "Folder is in use: wait, or share it with --part." becomes "Folder is in use: wait."
+    """
+    text = re.sub(rf" \([^()]*{_COMMAND}[^()]*\)", "", message)
+    found = re.fullmatch(rf"(.*[:;] )?(.*{_COMMAND}.*?)\.?( \[[a-z-]+\])?", text, re.DOTALL)
+    if found is None:
+        return text
+    problem, ways, code = (part or "" for part in found.groups())
+    left = [way for way in re.split(r",? or |, ", ways) if not re.search(_COMMAND, way)]
+    return f"{problem}{_ADVICE.get(code_of(code)) or ', or '.join(left)}".rstrip(":; ") + f".{code}"
 
 
 def volume_text(volume_mm3: float | None) -> str:

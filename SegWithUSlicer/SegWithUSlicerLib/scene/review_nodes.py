@@ -257,11 +257,10 @@ def restore_original(nodes: CaseNodes) -> bool:
         return False
     segmentation = node.GetSegmentation()
     colours = {name: segmentation.GetSegment(name).GetColor() for name in segmentation.GetSegmentIDs()}
-    was_modifying = node.StartModify()
-    segmentation.DeepCopy(nodes.original.GetSegmentation())
-    for name, colour in colours.items():
-        segment = segmentation.GetSegment(name)
-        if segment is not None:
-            segment.SetColor(*colour)
-    node.EndModify(was_modifying)
+    with slicer.util.NodeModify(node):
+        segmentation.DeepCopy(nodes.original.GetSegmentation())
+        for name, colour in colours.items():
+            segment = segmentation.GetSegment(name)
+            if segment is not None:
+                segment.SetColor(*colour)
     return True

@@ -65,7 +65,7 @@ def oriented_image(
 def fill_segmentation(
     node: "slicer.vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "slicer.vtkOrientedImageData"
 ) -> None:
-    """Make the node hold exactly these structures, in label order, each also when it is empty; one step for observers.
+    """Make the node hold exactly these structures, in this order, each also when it is empty; one step for observers.
 
     Segments that were there before keep their colour and display; a 3D surface that was shown is made again.
     The content's hash is kept for `was_touched`.
@@ -73,21 +73,17 @@ def fill_segmentation(
     Args:
         image: see `labels_image`.
     """
-    ordered = sorted(structures, key=lambda structure: structure.value)
     segmentation = node.GetSegmentation()
-    was_modifying = node.StartModify()
-    try:
-        wanted = [segment_id(structure.value) for structure in ordered]
+    with slicer.util.NodeModify(node):
+        wanted = [segment_id(structure.value) for structure in structures]
         for identifier in segmentation.GetSegmentIDs():
             if identifier not in wanted:
                 segmentation.RemoveSegment(identifier)
-        put_labels(node, ordered, image)
+        put_labels(node, structures, image)
         segmentation.ReorderSegments(wanted)
         node.SetAttribute(CONTENT_ATTRIBUTE, content_hash(node))
         node.RemoveAttribute(JUDGED_ATTRIBUTE)
         pause()
-    finally:
-        node.EndModify(was_modifying)
     node.Modified()
 
 
@@ -102,8 +98,7 @@ def put_labels(
     segmentation = node.GetSegmentation()
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     had_surface = segmentation.ContainsRepresentation(surface)
-    was_modifying = node.StartModify()
-    try:
+    with slicer.util.NodeModify(node):
         node.SetSourceRepresentationToBinaryLabelmap()
         segmentation.RemoveRepresentation(surface)
         for structure in structures:
@@ -111,8 +106,6 @@ def put_labels(
             pause()
         if had_surface:
             node.CreateClosedSurfaceRepresentation()
-    finally:
-        node.EndModify(was_modifying)
 
 
 def is_edited(node: "slicer.vtkMRMLSegmentationNode") -> bool:

@@ -184,25 +184,23 @@ def _is_lent(view: "slicer.vtkMRMLSliceCompositeNode") -> bool:
 
 def _lend(view: "slicer.vtkMRMLSliceCompositeNode", volume_id: str | None, opacity: float) -> None:
     """Put our volume in the foreground; what is there now is remembered unless the view is lent already."""
-    was_modifying = view.StartModify()
-    if not _is_lent(view):
-        own = view.GetScene().GetNodeByID(view.GetForegroundVolumeID() or "")
-        if own is not None and not is_ours(own):
-            view.SetNodeReferenceID(_FOREGROUND_ROLE, own.GetID())
-        view.SetAttribute(_OPACITY_ATTRIBUTE, repr(view.GetForegroundOpacity()))
-    view.SetForegroundVolumeID(volume_id)
-    view.SetForegroundOpacity(opacity)
-    view.EndModify(was_modifying)
+    with slicer.util.NodeModify(view):
+        if not _is_lent(view):
+            own = view.GetScene().GetNodeByID(view.GetForegroundVolumeID() or "")
+            if own is not None and not is_ours(own):
+                view.SetNodeReferenceID(_FOREGROUND_ROLE, own.GetID())
+            view.SetAttribute(_OPACITY_ATTRIBUTE, repr(view.GetForegroundOpacity()))
+        view.SetForegroundVolumeID(volume_id)
+        view.SetForegroundOpacity(opacity)
 
 
 def _restore(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
     """Give the view the foreground and opacity that were remembered."""
-    was_modifying = view.StartModify()
-    own = view.GetNodeReference(_FOREGROUND_ROLE)
-    view.SetForegroundVolumeID(None if own is None else own.GetID())
-    view.SetForegroundOpacity(float(view.GetAttribute(_OPACITY_ATTRIBUTE) or 0.0))
-    _forget(view)
-    view.EndModify(was_modifying)
+    with slicer.util.NodeModify(view):
+        own = view.GetNodeReference(_FOREGROUND_ROLE)
+        view.SetForegroundVolumeID(None if own is None else own.GetID())
+        view.SetForegroundOpacity(float(view.GetAttribute(_OPACITY_ATTRIBUTE) or 0.0))
+        _forget(view)
 
 
 def _forget(view: "slicer.vtkMRMLSliceCompositeNode") -> None:
@@ -279,14 +277,18 @@ def show_in_3d(node: "slicer.vtkMRMLSegmentationNode", visible: bool = True) -> 
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     segmentation = node.GetSegmentation()
     if visible and not segmentation.ContainsRepresentation(surface):
-        for identifier in segmentation.GetSegmentIDs():
-            pause()
-            _make_surface(segmentation, segmentation.GetSegment(identifier), surface)
+        # One step for observers: the views make at once what a segment lacks that they know of.
+        with slicer.util.NodeModify(node):
+            for identifier in segmentation.GetSegmentIDs():
+                pause()
+                _make_surface(segmentation, segmentation.GetSegment(identifier), surface)
+        pause()
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(surface)
     node.GetDisplayNode().SetVisibility3D(visible)
     if visible:
         _look_at(node)
+    pause()
 
 
 def _make_surface(segmentation: "slicer.vtkSegmentation", segment: "slicer.vtkSegment", surface: str) -> None:

@@ -182,6 +182,11 @@ def test_warning_stands_before_anything_is_shown(bench: Bench) -> None:
     bench.worker.say(event="result", case="/c", warnings=[{"severity": "warning", "message": "too large"}])
     assert bench.log.index("running none 1") < bench.log.index("shown")
     assert bench.status.warnings == ("too large",)
+    reason = FakeNodes.case.raw["light"]["reason"]
+    assert reason in bench.status.message
+    bench.start()
+    bench.worker.say(event="result", case="/c", warnings=[{"severity": "warning", "message": reason}])
+    assert bench.status.warnings == (reason,) and reason not in bench.status.message, "twice"
 
 
 def test_a_mask_goes_with_what_its_segments_stand_for_and_messages_name_it(bench: Bench) -> None:

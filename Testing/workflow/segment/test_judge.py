@@ -247,7 +247,7 @@ def test_the_headline_is_what_is_wrong_and_not_what_lies_outside(
     case = _case(tmp_path / "out" / CASE)
     messages = [warning["message"] for warning in case["ood"]["warnings"] if warning["kind"] == "judged"]
     (lacks,) = (number for number, text in enumerate(messages) if "lacks" in text and "posterior hippocampus" in text)
-    (outside,) = (number for number, text in enumerate(messages) if "2 of the" in text)
+    (outside,) = (number for number, text in enumerate(messages) if "0.002 of the" in text and " mL of " in text)
     assert 0 < lacks < outside
     assert case["flags"][0]["rule"] == "misplaced structure" and case["light"]["level"] == "do not use"
     assert [entry["name"] for entry in case["structures"]] == ["background", "anterior hippocampus"]
@@ -283,7 +283,7 @@ def test_a_whole_head_is_judged_inside_the_boxes_and_by_side(segwithu: Command, 
     assert np.array_equal(_array(folder / "segmentation.nii.gz"), sides)
     case, error = _case(folder), _array(folder / "error_probability.nii.gz")
     assert [entry["voxels"] for entry in case["structures"][1:]] == [np.count_nonzero(sides == v) for v in (17, 53)]
-    assert [e["severity"] for e in case["ood"]["warnings"] if "100 of the" in e["message"]] == ["warning"]
+    assert [e["severity"] for e in case["ood"]["warnings"] if "0.1 of the" in e["message"]] == ["warning"]
     before = _array(own / "error_probability.nii.gz")
     assert np.array_equal(error < 0, before < 0)
     assert (error <= before + 1e-6).all()  # the two parts of a side are one structure here
