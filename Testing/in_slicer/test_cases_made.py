@@ -113,10 +113,11 @@ def test_a_folder_is_segmented_past_a_bad_file_and_goes_on_after_a_cancel(listin
     ui.cancelNewCasesButton.click()
     assert "goes on" in _ended(listing)
     assert not alive(pid) and not list((tmp_path / "out").glob(".segwithu-*"))
-    assert listing.shown == [A]
+    there = len(listing.shown)  # a computer may be done with the last image before it is told to stop
+    assert A in listing.shown
     _segment(listing, "segmentFolderButton", images, tmp_path / "out")
     said = _ended(listing)
-    assert "Segmented: 1; there already: 1; failed: 1." in said and "bad.nii.gz" in said
+    assert f"Segmented: {2 - there}; there already: {there}; failed: 1." in said and "bad.nii.gz" in said
     assert set(listing.shown) == {A, B}
     assert (ui.cancelNewCasesButton.visible, ui.segmentFolderButton.enabled, ui.newCasesBar.visible) == (
         False,
