@@ -17,6 +17,6 @@ def failure_message(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("SegWithULab"):
         return "the Slicer extension cannot do this: install the Python package segwithu."
     if isinstance(error, ModuleNotFoundError):
-        return f'the package {error.name} is missing here: pip install . in the checkout brings it.'
+        return f"the package {error.name} is missing here: pip install . in the checkout brings it."
     reason = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {reason} (run again with --debug and report it)."
