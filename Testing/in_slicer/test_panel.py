@@ -62,6 +62,10 @@ def test_a_review_is_whole_in_sight_down_to_finish_in_a_window_of_1024_by_640(re
         window.resize(1024, 640)
         window.resizeDocks([dock], [346], qt.Qt.Horizontal)
         reviewing.app.wait(0.3)
+        reviewing.app.leave_module()
+        reviewing.app.enter_module()
+        reviewing.opened.unfold("inputsButton", "advancedButton", "casesButton", "modelsButton")  # at their height
+        reviewing.app.wait(0.3)
         reviewing.start()
         ui.whyLabel.text = (
             "Left lateral ventricle and left cerebral white matter may be confused here. " * 3

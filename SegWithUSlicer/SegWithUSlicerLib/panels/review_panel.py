@@ -31,7 +31,7 @@ from ..scene.steps import pause
 from .contour_panel import ContourPanel
 from .edit_panel import EditPanel
 from .review_widgets import ORDERS, ReviewKeys, ReviewTable, actions_of, add_verdict_buttons, found_by, keys_text
-from .widgets import GuiConnections, connect_clicks
+from .widgets import GuiConnections, connect_clicks, scroll_area_of
 
 REVIEWER_SETTING = "SegWithU/Reviewer"
 ASKED_SETTING = "SegWithU/Asked/{model}"
@@ -236,9 +236,7 @@ class ReviewPanel:
             display.SetVisibility(visible)
 
     def _scroll(self) -> None:
-        area = self.ui.reviewButton.parent()
-        while area is not None and not area.inherits("QScrollArea"):
-            area = area.parent()
+        area = scroll_area_of(self.ui.reviewButton)
         if area is not None:
             area.verticalScrollBar().value = self.ui.reviewButton.mapTo(area.widget(), qt.QPoint(0, 0)).y()
 

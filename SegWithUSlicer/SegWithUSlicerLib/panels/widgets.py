@@ -126,6 +126,24 @@ def fit_rows(table: Any, rows: int, least: int, most: int) -> None:
     table.setFixedHeight(table.horizontalHeader().sizeHint.height() + ROW_PX * min(max(rows, least), most) + bars)
 
 
+def scroll_area_of(widget: Any) -> Any:
+    """Return the area in which a panel is scrolled, with the panel at its height of now; None without one.
+
+    Qt keeps the last three heights by width that a layout has asked for. In a long session those of a module's widget
+    were never forgotten (seen: 1,800 pixels for 1,100), but for other widths that are asked for.
+    """
+    while widget is not None and not widget.inherits("QScrollArea"):
+        widget = widget.parent()
+    layout = None if widget is None else widget.widget().layout()
+    if layout is not None:
+        for item in map(layout.itemAt, range(layout.count())):
+            for width in range(1, 7):
+                item.heightForWidth(width)
+        layout.invalidate()
+        layout.activate()
+    return widget
+
+
 @contextmanager
 def updates_disabled(widget: Any) -> Iterator[None]:
     """Draw a widget once, after the block."""
