@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
         add = command.add_argument
         add("--run", dest="folder", required=True, type=Path, help="folder of the training run")
         add("--recipe", type=Path, help="recipe (JSON); see Resources/Recipes. For a head: one on the backbone of a "
-            'model ("backbone": {"model": "NAME"})')  # fmt: skip
+            'model ("backbone": {"model": "NAME"}), or with --restart the run\'s own with another head')  # fmt: skip
         add("--cases", required=True, help=f"training cases: {CASES_HELP}")
         add("--select", required=True, help="validation cases for choosing the epoch, in the same form")
         command.add_flag("--resume", "resume after the last completed epoch")
@@ -90,15 +90,22 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
     train-head --run runs/atrium --recipe recipe.json --cases split.csv:train --select split.csv:select
     train-head --run runs/atrium --cases split.csv:train --select split.csv:select --resume
     """
-    from SegWithULab.training import dataset, recipe_check, run_folder, run_record
+    from SegWithULab.training import dataset, make_bundle, recipe_check, run_folder, run_record
     from SegWithULab.training import head as heads
+    from SegWithULab.training import recipe as recipes
 
     run = run_folder.RunFolder(options.folder)
     _check_start(run, "head", options, console)
-    if options.recipe is None:
+    again = options.recipe is not None and options.restart and (run.path / "run.json").exists()
+    if options.recipe is None or (again and not make_bundle.names_a_model(recipes.read_recipe_json(options.recipe))):
         recipe = run.recipe(head=_replaced(options))
+        if options.recipe is not None:
+            given = recipes.read_recipe(options.recipe, head=_replaced(options))
+            recipe = recipe_check.with_another_head(recipe, given, str(options.recipe))
         run.load_best("backbone")
-        recipe_check.check_recipe(recipe, str(run.path / "run.json"), recipe.head_training.cross_fit > 0)
+        recipe_check.check_recipe(
+            recipe, str(options.recipe or run.path / "run.json"), recipe.head_training.cross_fit > 0
+        )
         train, select = prepared_of(options, recipe, console)
     else:
         recipe, (train, select) = _begun_on_model(run, options, console)

@@ -68,6 +68,11 @@ def write_plain_bundle(run: RunFolder, target: Path, ood_reference: Mapping[str,
     return replace(written, folder=target)
 
 
+def names_a_model(data: Mapping[str, Any]) -> bool:
+    """Whether the backbone of a recipe, as JSON, is that of a model."""
+    return set(data.get("backbone", {})) == {"model"}
+
+
 def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[Recipe, Bundle]:
     """Read a recipe whose backbone is that of a model: `"backbone": {"model": "NAME or folder"}`.
 
@@ -81,7 +86,7 @@ def recipe_on_model(path: Path, head: Mapping[str, Any] | None = None) -> tuple[
         UsageError: there is no such model.
     """
     data = read_recipe_json(path)
-    if set(data.get("backbone", {})) != {"model"}:
+    if not names_a_model(data):
         wanted = '"backbone": {"model": "NAME or folder"}'
         raise InputError(f"{path} names no model: give {wanted}, or use train-backbone.", "wrong-recipe")
     bundle = resolve_model(str(data["backbone"]["model"]))

@@ -1,13 +1,14 @@
 """Check a recipe as a whole before any image is read."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from SegWithUCore.models.bundle import check_bundle
 from SegWithUCore.network.backbones import build_backbone, example_input
 from SegWithUCore.network.segwithu import SegWithU
-from SegWithUCore.util.errors import InputError, naming
+from SegWithUCore.util.errors import InputError, UsageError, naming
 from SegWithUCore.util.strict_json import shown
 
 from .backbone import spec_of, supervised, training_window
@@ -74,3 +75,19 @@ def check_labels_occur(recipe: Recipe, cases: Sequence[PreparedCase], source: st
     if absent:
         names = ", ".join(f"{label.name} ({label.value})" for label in absent)
         raise InputError(f"No training case holds {names}, which {source} names: remove it there.", "unknown-label")
+
+
+def with_another_head(kept: Recipe, given: Recipe, source: str) -> Recipe:
+    """Return the recipe of a run with the texts and the head of another recipe for the same backbone.
+
+    Args:
+        kept: of the run folder.
+        given: of the file `source`.
+
+    Raises:
+        UsageError: the file differs in something that the backbone was trained with.
+    """
+    for block in ("input", "labels", "backbone", "synthesis"):
+        if getattr(kept, block) != getattr(given, block):
+            raise UsageError(f"Block '{block}' of {source} is not the run's: change only the head.", "other-recipe")
+    return replace(kept, about=given.about, head=given.head, head_training=given.head_training)

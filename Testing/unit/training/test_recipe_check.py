@@ -1,4 +1,4 @@
-"""What is wrong with a recipe is found before any image is read,."""
+"""What is wrong with a recipe is found before any image is read, and which recipe may bring another head."""
 
 import json
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ import torch
 from training_runs import tiny_recipe
 
 from SegWithUCore.cli.__main__ import main
-from SegWithUCore.util.errors import InputError
+from SegWithUCore.util.errors import InputError, UsageError
 from SegWithULab.training.dataset import PreparedCase
 from SegWithULab.training.recipe import Recipe, recipe_from_json
-from SegWithULab.training.recipe_check import check_labels_occur, check_recipe
+from SegWithULab.training.recipe_check import check_labels_occur, check_recipe, with_another_head
 
 
 def recipe(**changes: Mapping[str, Any]) -> Recipe:
@@ -72,3 +72,21 @@ def test_a_structure_that_no_training_case_holds_is_named() -> None:
         check_labels_occur(recipe(), [case], "r.json")
     labels[0, 0, 2] = 2
     check_labels_occur(recipe(), [case], "r.json")
+
+
+def test_another_head_comes_with_its_texts_and_settings() -> None:
+    given = recipe(about={"name": "better"}, head={"variant": "context"}, head_training={"patience": 3})
+    assert with_another_head(recipe(), given, "new.json") == given
+    changed = recipe(backbone_training={"epochs": 30})
+    assert with_another_head(recipe(), changed, "new.json") == recipe(), "what trained the backbone stays"
+
+
+@pytest.mark.parametrize("changes", [{"backbone": {"filters": [8, 16, 32]}}, {"input": {"window": [32, 48, 32]}}])
+def test_a_recipe_for_another_backbone_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as error:
+        with_another_head(recipe(), recipe(**changes), "new.json")
+    assert (
+        error.value.code == "other-recipe"
+        and "new.json" in str(error.value)
+        and next(iter(changes)) in str(error.value)
+    )

@@ -165,6 +165,28 @@ def test_a_head_that_began_again_is_not_finished(workshop: Workshop) -> None:
         run.check_finished("head")
 
 
+def test_another_head_is_trained_on_the_backbone_that_is_there(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, recipe = RunFolder(workshop.folder / "another-head"), workshop.folder / "another-head.json"
+    shutil.copytree(workshop.folder / "whole", run.path)
+    before = run.recipe()
+    other = tiny_recipe(backbone_training={"epochs": 99}, head_training={"epochs": 1, "learning_rate": 0.02})
+    recipe.write_text(json.dumps(other), encoding="utf-8")
+    assert workshop.train("head", "another-head", "--recipe", str(recipe)) == 1
+    assert workshop.train("head", "another-head", "--recipe", str(recipe), "--restart", "--seed", "5") == 0
+    assert len(workshop.log("another-head", "head")) == 1
+    assert workshop.weights("another-head", "backbone") == workshop.weights("whole", "backbone")
+    now = run.recipe()
+    assert (now.head_training.learning_rate, now.head_training.seed) == (0.02, 5)
+    assert replace(now, head_training=before.head_training) == before  # the backbone's 99 epochs were not trained
+    capsys.readouterr()
+    recipe.write_text(json.dumps(tiny_recipe(input={"orientation": "LPS"})), encoding="utf-8")
+    assert workshop.train("head", "another-head", "--recipe", str(recipe), "--restart") == 2
+    assert "[other-recipe]" in capsys.readouterr().err
+    assert run.recipe() == now
+
+
 def test_a_run_folder_holds_the_whole_configuration(workshop: Workshop) -> None:
     run = workshop.folder / "whole"
     settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
