@@ -209,7 +209,7 @@ def test_the_whole_command_with_plots_and_graphs(call: Command, tmp_path: Path) 
     result, raw = write_training(tmp_path, [(first, second), (second, first)], (0, 1))
     final(adopted(call, result, raw, "--patient-pattern", "(.*)"))
     assert read_bundle(tmp_path / "blobs").graphs is not None
-    assert "data:image/png" in (tmp_path / "blobs" / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in (tmp_path / "blobs" / "report.html").read_text(encoding="utf-8"), "the reliability diagram"
 
 
 def test_one_image_of_two_patients_is_refused_before_anything_is_trained(call: Command, tmp_path: Path) -> None:
