@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from SegWithUCore.review.log_format import Event, StructureJudged
+from SegWithUCore.review.log_format import Edited, Event, StructureJudged
 from SegWithUCore.review.reviews import Review
 from SegWithUCore.review.signing import volumes_of
 from SegWithUCore.review.state import ReviewState
@@ -46,7 +46,10 @@ def test_only_a_narrow_interval_that_held_and_is_not_doubted_counts_as_measured(
     assert basis(entry, **case) == expected
 
 
-def test_a_structure_that_a_reader_doubts_is_not_measured():
-    said = Event("2026-12-02T09:00:00Z", "Ana", StructureJudged("caudate", Verdict.SECOND_READER))
+@pytest.mark.parametrize(
+    "action", [StructureJudged("caudate", Verdict.SECOND_READER), Edited(None, "caudate, putamen", 9, 0, 9.0)]
+)
+def test_a_structure_that_a_reader_doubts_or_edited_is_not_measured(action):
+    said = Event("2026-12-02T09:00:00Z", "Ana", action)
     review = Review(Path("review.Ana.jsonl"), "Ana", (said,), ReviewState.replayed([said], [], ["caudate"]))
     assert [each.basis for each in volumes_of({"structures": [ENTRY]}, [review])] == [""]
