@@ -22,7 +22,7 @@ SEED = int(os.environ.get("SEGWITHU_SEED", "1"))
 
 def transform(user: User) -> None:
     """Segment a volume under a transform: the results lie under it, a review goes to the place, and they follow."""
-    from SegWithUSlicerLib.scene.review_nodes import regions_of, world_of
+    from SegWithUSlicerLib.scene.review_nodes import world_of
 
     user.choose_sample()
     volume, roi = user.widget.panel.inputs.volumes[0], user.find("roiSelector").currentNode()
@@ -40,7 +40,7 @@ def transform(user: User) -> None:
     segmentation = nodes.segmentation.GetSegmentation().GetNumberOfSegments()
     user.check("structures were found", segmentation > 0 and min(_voxels(nodes)) > 100, _voxels(nodes))
     user.start_review()
-    wanted = world_of(nodes, regions_of(nodes)[0].peak_ras_mm)
+    wanted = world_of(nodes, user.review.session.current.peak_ras_mm)
     away = max(abs(a - b) for a, b in zip(wanted, _crosshair(), strict=True))
     user.check("the crosshair is at the region", away < 1e-3, away)
     user.picture("moved")
