@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ def add_commands(commands: Any) -> None:
         "folder of case folders with finished structures, or their worklist.json")  # fmt: skip
     add("--select", metavar="CASES", help="with --run: its validation cases; intervals, predicted Dice and flags are "
         "fitted on them, too")  # fmt: skip
+    wish.add_argument("--pairs", type=Path, metavar="TABLE.csv", help="give the model the intervals of change that "
+        "compare shows, from segmented scans of patients in whom nothing changed: columns case, patient")  # fmt: skip
     calibrate.add_shared("--labels", "--output", "--overwrite")
     calibrate.add_flag("--unlike-training", "continue although the cases are out of distribution")
     add("--heads-of", help="with --run: model of the same backbone whose heads are copied")
@@ -67,12 +69,15 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     calibrate --run runs/atrium --cases split.csv:calibration --output models/atrium
     calibrate -m models/imported --cases mine.csv:calibration -o models/calibrated
     calibrate -m hippocampus --add mine.csv:calibration -o hippocampus_here
+    calibrate -m brain --pairs rescans.csv -o brain_here
     """
     from SegWithULab.calibration.corrected import added_cases
     from SegWithULab.training.dataset import find_cases
 
     console.started()
     _check_options(options)
+    if options.pairs:
+        return _run_pairs(options, console)
     labels = named_labels(options.labels)
     with one_writer(options.output, options.overwrite), TemporaryDirectory() as work:
         if options.cases:
@@ -108,10 +113,27 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _run_pairs(options: argparse.Namespace, console: Console) -> int:
+    from SegWithULab.calibration.fit_changes import calibrate_pairs
+
+    made = calibrate_pairs(resolve_model(options.model), options.pairs, options.output, options.overwrite)
+    rows = [
+        [name, f"{each.detectable_percent:.1f} %", str(each.patients), str(each.scans)]
+        for name, each in made.changes.items()
+    ]
+    text = f"{made.name} {made.about['version']}, in {options.output}\n"
+    text += table(["structure", "detectable change", "patients", "scans"], rows)
+    console.result(
+        text, {"bundle": str(options.output), "changes": {name: asdict(each) for name, each in made.changes.items()}}
+    )
+    return 0
+
+
 def _check_options(options: argparse.Namespace) -> None:
     is_run = options.folder is not None
     adds, has_folds = options.add is not None, options.folds is not None
     refuse_if(
+        (options.pairs and is_run, "--pairs goes with --model."),
         (adds and is_run, "--add goes with --model: a run has no calibration yet, so give --cases."),
         (adds and has_folds, "--folds goes with --cases: --add keeps what the model was calibrated on."),
         (is_run and options.engine == OPENVINO, "--engine openvino goes with --model: a run has no graphs yet."),

@@ -6,10 +6,11 @@ This file reads, checks and writes the description, and chooses one of its heads
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..calibration.change import ChangeInterval
 from ..network.specs import BackboneSpec, HeadPlugin
 from ..util.atomic_files import write_text
 from ..util.errors import InputError
@@ -151,6 +152,7 @@ class Bundle:
         placement: where its boxes lie in a template of a head, or None for a model that takes its image whole.
         away: figures in and out of distribution (`models/quality.py`), or None (not measured).
         totals: sums of structures whose volumes are stated too.
+        changes: of each structure and total, by name without side, the interval of its change without a change.
     """
 
     folder: Path | None
@@ -168,6 +170,7 @@ class Bundle:
     placement: Placement | None = None
     away: Mapping[str, Any] | None = None
     totals: tuple[Total, ...] = ()
+    changes: Mapping[str, ChangeInterval] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -201,6 +204,7 @@ class Bundle:
             **({} if block is None else {"placement": block, "placement_sha256": block_sha256(block)}),
             **({} if self.away is None else {"away": dict(self.away)}),
             **({"totals": [asdict(total) for total in self.totals]} if self.totals else {}),
+            **({"changes": {name: asdict(each) for name, each in self.changes.items()}} if self.changes else {}),
         }
 
 

@@ -1,0 +1,47 @@
+"""How far the volume of a structure differs between two scans without a change, and what two scans say.
+
+The half width is the repeatability coefficient, t √2 s, with s the standard deviation within patients and t the
+quantile of Student's distribution with as many degrees of freedom as s has (Bland and Altman, Statistical Methods in
+Medical Research 8:135, 1999). It is of the logarithm of volumes, so that a change and its reverse are equally large.
+"""
+
+import math
+from dataclasses import dataclass
+
+SYNTHESISED, PERTURBED, AGAIN = "synthesised", "perturbed", "again"
+"""How the patients were scanned a second time."""
+SCANNED_TEXT = {
+    SYNTHESISED: "images synthesised from label maps as two scans in one protocol",
+    PERTURBED: "real images, moved and with other noise, bias field and contrast",
+    AGAIN: "patients scanned again",
+}
+"""What an interval was fitted on. No real scan but the last shows motion, another scanner, or days in between."""
+
+
+@dataclass(frozen=True)
+class ChangeInterval:
+    """Interval of the change of a volume.
+
+    Attributes:
+        half_width: of the logarithm of the ratio of two volumes, which lies within it at `level` if nothing changed.
+        level: share of the pairs of scans without a change.
+        patients, scans: on which it was fitted.
+        scanned: `SYNTHESISED` from label maps, real images `PERTURBED`, or really `AGAIN`.
+    """
+
+    half_width: float
+    level: float
+    patients: int
+    scans: int
+    scanned: str
+
+    def __call__(self, before_mm3: float, after_mm3: float) -> tuple[float, float, float]:
+        """Return the change, and the ends of its interval, in percent of the volume before, which is not 0."""
+        ratio = after_mm3 / before_mm3
+        low, high = (100 * (ratio * math.exp(sign * self.half_width) - 1) for sign in (-1, 1))
+        return 100 * (ratio - 1), low, high
+
+    @property
+    def detectable_percent(self) -> float:
+        """Smallest growth that is told from no change."""
+        return 100 * math.expm1(self.half_width)

@@ -1,0 +1,74 @@
+"""`segwithu compare`: did a structure change between scans of one patient?"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..case.case_file import read_case
+from ..case.case_folders import case_folders
+from ..models.installed import resolve_model
+from ..review.changes import CHANGED, COLUMNS, NO_CHANGE, UNKNOWN, Change, Comparison, compare
+from ..util.atomic_files import one_writer
+from ..util.csv_files import write_csv
+from .arguments import add_command, refuse_if
+from .console import Console, table
+
+CHANGES_FILE = "changes.csv"
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "compare", run_compare)
+    command.add_argument("scans", nargs="+", type=Path, metavar="CASE", help="case folders that segment wrote, of one "
+        "patient, oldest first")  # fmt: skip
+    command.add_shared("--model", required=False, help="the model that segmented them, with intervals of change of "
+        "your own (default: the one that the cases name)")  # fmt: skip
+    command.add_shared("--output", required=False, help=f"folder for {CHANGES_FILE} and changes.html")
+
+
+def run_compare(options: argparse.Namespace, console: Console) -> int:
+    """Compare scans of one patient: did a structure change?
+
+    Print the volume of each structure to be measured in the first scan and in each later one, the change, and its 90 %
+    interval, from pairs of scans in which nothing changed: a change whose interval leaves out 0 is called changed. Of
+    ten structures without a change about one is called so by chance. What a reader edited has no interval. All scans
+    must be segmented by the same model and be of one contrast.
+
+    Examples:
+    compare results/scan_2021 results/scan_2024
+    compare results/scan_2021 results/scan_2024 results/scan_2026 --output changes
+    """
+    folders = case_folders(options.scans)
+    refuse_if((len(folders) < 2, f"{options.scans[0]} is one scan: give two or more, oldest first."))
+    made = read_case(folders[0])["model"]
+    found = compare(folders, resolve_model(options.model or f"{made['name']}@{made['version']}"))
+    for warning in found.warnings:
+        console.note(f"Warning: {warning}")
+    if options.output:
+        with one_writer(options.output, True):
+            write_csv(options.output / CHANGES_FILE, COLUMNS, found.rows())
+    counts = {
+        verdict: sum(each.verdict == verdict for each in found.changes) for verdict in (CHANGED, NO_CHANGE, UNKNOWN)
+    }
+    text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    data = {"scans": found.scans, "changes": [dict(zip(COLUMNS, row, strict=True)) for row in found.rows()]}
+    written = f"\nWritten to {options.output}." if options.output else ""
+    console.result(f"{_table(found)}\n{text}.{written}", data | {"warnings": found.warnings})
+    return 0
+
+
+def _table(found: Comparison) -> str:
+    several = ["scan"] if len(found.scans) > 2 else []
+    header = ["structure", *several, "before mm³", "after mm³", "change", "90 % interval", "detectable", "verdict"]
+    rows = [[each.structure, *[each.scan][: len(several)], *_cells(each)] for each in found.changes]
+    return table(
+        header, rows, words=[place for place, title in enumerate(header) if title in ("structure", "scan", "verdict")]
+    )
+
+
+def _cells(each: Change) -> list[str]:
+    percent = "" if each.percent is None else f"{each.percent:+.1f} %"
+    interval = "" if each.interval_percent is None else "{:+.1f} to {:+.1f} %".format(*each.interval_percent)
+    least = "" if each.detectable_percent is None else f"{each.detectable_percent:.1f} %"
+    verdict = ": ".join(filter(None, (each.verdict, each.reason)))
+    return [f"{each.before_mm3:.0f}", f"{each.after_mm3:.0f}", percent, interval, least, verdict]

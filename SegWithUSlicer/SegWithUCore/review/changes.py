@@ -1,0 +1,224 @@
+"""Did a structure change between scans of one patient? The volumes of case folders compared.
+
+An interval is that of pairs of scans without a change (`calibration/change.py`), not of two volume intervals: what a
+model draws wrong in one scan it draws wrong in the next, too.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..calibration.change import ChangeInterval
+from ..case.case_file import SEGMENTATION_FILE, asked_structures, naming_case, read_case
+from ..case.case_files import case_volume
+from ..case.case_image import case_image
+from ..case.structures_table import WHOLES
+from ..models.bundle import Bundle
+from ..models.input_spec import without_side
+from ..util.errors import InputError
+from .reviewed_case import read_shown_case
+
+CHANGED, NO_CHANGE, UNKNOWN = "changed", "not distinguishable from no change", "not comparable"
+"""What is said of a structure."""
+LEAST_CORRELATION, FEWEST_STRUCTURES = 0.8, 5
+"""Of the mean grey values of so many structures of two scans: with less they have another contrast. Pairs within a
+protocol have .97 and more, T1 beside T2 or FLAIR less than .4 (docs/benchmark/changes.md)."""
+OTHER_SPACING, OTHER_WHOLE = 1.2, 0.1
+"""Ratio of two voxel edges, and change of the model's denominator, from which on a pair is warned of."""
+COLUMNS = (
+    *("structure", "baseline", "scan", "before_mm3", "after_mm3", "change_mm3", "percent", "percent_low"),
+    *("percent_high", "detectable_percent", "verdict", "reason"),
+)
+"""Of `changes.csv`."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A structure, or total, in the first scan and in a later one.
+
+    Attributes:
+        percent: change in percent of the volume before; None if that is 0.
+        interval_percent: of the change; None where no interval is known, or none holds.
+        detectable_percent: smallest growth that is told from no change.
+        verdict: `CHANGED`, `NO_CHANGE` or `UNKNOWN`, with the `reason` of the last.
+    """
+
+    structure: str
+    scan: str
+    before_mm3: float
+    after_mm3: float
+    percent: float | None
+    interval_percent: tuple[float, float] | None
+    detectable_percent: float | None
+    verdict: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scans of a patient, oldest first, with their changes from the first one and what there is to beware of."""
+
+    scans: tuple[str, ...]
+    changes: tuple[Change, ...]
+    warnings: tuple[str, ...]
+
+    def rows(self) -> list[list[Any]]:
+        """Return the rows of `changes.csv`; unknown values are empty."""
+        found = []
+        for each in self.changes:
+            low, high = each.interval_percent or (None, None)
+            cells = asdict(each) | {"baseline": self.scans[0], "change_mm3": each.after_mm3 - each.before_mm3}
+            cells |= {"percent_low": low, "percent_high": high}
+            values = [cells[name] for name in COLUMNS]
+            found.append(["" if value is None else round(value, 3) if isinstance(value, float) else value
+                          for value in values])  # fmt: skip
+        return found
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What is compared of a case.
+
+    Attributes:
+        edited: structures and totals whose volume a reader changed.
+        cut: label values that reach the edge of what was segmented.
+        grey: mean grey value of each label value; None where the image is not at hand.
+    """
+
+    name: str
+    case: Mapping[str, Any]
+    volumes: Mapping[str, float]
+    edited: frozenset[str]
+    cut: frozenset[int]
+    grey: np.ndarray | None = None
+
+
+def check_alike(folder: Path, case: Mapping[str, Any], bundle: Bundle) -> None:
+    """Check that a case was segmented by a model.
+
+    Raises:
+        InputError: by another one, or its segmentation was made elsewhere.
+    """
+    made = case["model"]
+    if case.get("judged") or made["weights_sha256"] != bundle.weights_sha256:
+        by = "elsewhere" if case.get("judged") else f"by {made['name']} {made['version']}"
+        wanted = f"segment all scans with {bundle.name} {bundle.about['version']}"
+        raise InputError(f"The segmentation of {folder} was made {by}: {wanted}.", "other-model")
+
+
+def volumes_by_name(case: Mapping[str, Any]) -> dict[str, float]:
+    """Return the volume of each structure and total of a case, in mm3."""
+    entries = [entry for entry in case["structures"] if int(entry["value"]) != 0]
+    return {str(each["name"]): float(each["volume_mm3"]) for each in (*entries, *(case.get(WHOLES[0]) or []))}
+
+
+def compare(folders: Sequence[Path], bundle: Bundle) -> Comparison:
+    """Compare scans of one patient with the first of them, structure by structure.
+
+    Only what is to be measured is compared, with totals of it. What a reader edited in one scan alone is not
+    comparable, and what he edited in both has no interval.
+
+    Args:
+        folders: case folders in order of date.
+        bundle: the model that segmented them all.
+
+    Raises:
+        InputError: a case is damaged or of another model, two are of one image, or their contrasts differ.
+    """
+    scans = [_read(folder, bundle) for folder in folders]
+    first, later = scans[0], scans[1:]
+    asked = set.intersection(*(set(asked_structures(scan.case)) for scan in scans))
+    totals = [each["name"] for each in first.case.get(WHOLES[0]) or [] if set(_members(first, each["name"])) <= asked]
+    names = [name for name in first.volumes if name in asked or name in totals]
+    changes, warnings = list[Change](), list[str]()
+    for scan in later:
+        warnings += _warnings(first, scan)
+        changes += [_change(name, first, scan, bundle.changes.get(without_side(name))) for name in names]
+    return Comparison(tuple(scan.name for scan in scans), tuple(changes), tuple(dict.fromkeys(warnings)))
+
+
+def _read(folder: Path, bundle: Bundle) -> _Scan:
+    case, shown = read_case(folder), read_shown_case(folder)
+    with naming_case(folder):
+        check_alike(folder, case, bundle)
+        drawn, now = volumes_by_name(case), volumes_by_name(shown)
+        labels = np.asarray(sitk.GetArrayViewFromImage(case_volume(folder, case, SEGMENTATION_FILE)))
+        with suppress(InputError):  # elsewhere, so its contrast is not compared, with a warning
+            image = np.asarray(sitk.GetArrayViewFromImage(case_image(folder, case)))
+            grey = np.bincount(labels.ravel(), image.ravel()) / np.maximum(np.bincount(labels.ravel()), 1)
+            return _Scan(folder.name, case, now, _differing(drawn, now), _cut(case, labels), grey)
+    return _Scan(folder.name, case, now, _differing(drawn, now), _cut(case, labels))
+
+
+def _differing(drawn: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:
+    return frozenset(name for name, volume in drawn.items() if abs(now[name] - volume) > 1e-6)
+
+
+def _cut(case: Mapping[str, Any], labels: np.ndarray) -> frozenset[int]:
+    """Return the values that occur in the outermost voxels of what was segmented."""
+    (i, j, k), (width, height, depth) = case["assessed"]["index_ijk"], case["assessed"]["size_ijk"]
+    inside = labels[k : k + depth, j : j + height, i : i + width]
+    faces = (inside.take(end, axis) for axis in range(3) for end in (0, -1))
+    return frozenset(int(value) for face in faces for value in np.unique(face)) - {0}
+
+
+def _members(scan: _Scan, name: str) -> dict[str, int]:
+    """Return name and value of the structures of a total, or of the one of that name."""
+    of = {value for each in scan.case.get(WHOLES[0]) or [] if each["name"] == name for value in each["of"]}
+    values = {str(entry["name"]): int(entry["value"]) for entry in scan.case["structures"]}
+    return {each: value for each, value in values.items() if value in of or each == name}
+
+
+def _change(name: str, first: _Scan, scan: _Scan, interval: ChangeInterval | None) -> Change:
+    before, after = first.volumes[name], scan.volumes[name]
+    scans, values = (first, scan), set(_members(first, name).values())
+    edited = [each.name for each in scans if name in each.edited]
+    cut = [each.name for each in scans if values & each.cut]
+    reasons = {
+        f"edited in {' and '.join(edited)}": edited,
+        f"cut off at the edge of {' and '.join(cut)}": cut,
+        "nothing was segmented": min(before, after) <= 0,
+        "the model has no interval of its change": interval is None,
+    }
+    reason = next((text for text, holds in reasons.items() if holds), "")
+    percent = 100 * (after / before - 1) if before > 0 else None
+    if reason or interval is None:
+        return Change(name, scan.name, before, after, percent, None, None, UNKNOWN, reason)
+    percent, low, high = interval(before, after)
+    verdict = NO_CHANGE if low <= 0 <= high else CHANGED
+    return Change(name, scan.name, before, after, percent, (low, high), interval.detectable_percent, verdict)
+
+
+def _warnings(first: _Scan, scan: _Scan) -> list[str]:
+    """Return what may make two scans differ without a change; refuses those that cannot be compared."""
+    hashes = [[each["voxels_sha256"] for each in one.case["input"]["channels"]] for one in (first, scan)]
+    if hashes[0] == hashes[1]:
+        raise InputError(f"{first.name} and {scan.name} are of one image: give two scans.", "same-image")
+    found, pair = [], f"{first.name} and {scan.name}"
+    found += [f"The image of {one.name} is not at hand: its contrast was not compared." for one in (first, scan)
+              if one.grey is None]  # fmt: skip
+    drawn = [{int(each["value"]) for each in one.case["structures"] if each["voxels"]} - {0} for one in (first, scan)]
+    common = sorted(drawn[0] & drawn[1])
+    if first.grey is not None and scan.grey is not None and len(common) >= FEWEST_STRUCTURES:
+        correlation = float(np.corrcoef(first.grey[common], scan.grey[common])[0, 1])
+        if correlation < LEAST_CORRELATION:
+            what = f"{pair} differ in contrast (correlation of the mean grey values {correlation:.2f})"
+            raise InputError(f"{what}: compare scans of one protocol.", "other-contrast")
+    spacings = [sorted(one.case["input"]["grid"]["spacing_mm"]) for one in (first, scan)]
+    if max(max(a / b, b / a) for a, b in zip(*spacings, strict=True)) > OTHER_SPACING:
+        texts = [" x ".join(f"{edge:.3g}" for edge in each) for each in spacings]
+        found.append(f"{pair} have voxels of {texts[0]} and {texts[1]} mm: volumes may differ for that alone.")
+    for one in (first, scan):
+        warned = len([each for each in one.case["ood"]["warnings"] if each.get("structure") is None])
+        found += [f"{one.name} is out of distribution in {warned} points: see its report."] if warned else []
+    for total in first.case.get(WHOLES[0]) or []:
+        if total.get("is_denominator") and first.volumes[total["name"]] > 0:
+            change = scan.volumes[total["name"]] / first.volumes[total["name"]] - 1
+            if abs(change) > OTHER_WHOLE:
+                found.append(f"The {total['name']} of {pair} differs by {change:+.0%}: are they of one patient?")
+    return found
