@@ -7,8 +7,9 @@ from typing import Any
 from ..case.case_file import read_case
 from ..case.case_folders import case_folders
 from ..models.installed import resolve_model
-from ..review.changes import CHANGED, COLUMNS, NO_CHANGE, UNKNOWN, Change, Comparison, compare
-from ..util.atomic_files import one_writer
+from ..report.changes_page import CHANGES_PAGE, write_changes_page
+from ..review.changes import CHANGED, COLUMNS, NO_CHANGE, UNKNOWN, Comparison, compare
+from ..util.atomic_files import atomic_folder
 from ..util.csv_files import write_csv
 from .arguments import add_command, refuse_if
 from .console import Console, table
@@ -23,7 +24,8 @@ def add_commands(commands: Any) -> None:
         "patient, oldest first")  # fmt: skip
     command.add_shared("--model", required=False, help="the model that segmented them, with intervals of change of "
         "your own (default: the one that the cases name)")  # fmt: skip
-    command.add_shared("--output", required=False, help=f"folder for {CHANGES_FILE} and changes.html")
+    command.add_shared("--output", required=False, help=f"folder for {CHANGES_FILE} and {CHANGES_PAGE}")
+    command.add_shared("--overwrite")
 
 
 def run_compare(options: argparse.Namespace, console: Console) -> int:
@@ -45,30 +47,23 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     for warning in found.warnings:
         console.note(f"Warning: {warning}")
     if options.output:
-        with one_writer(options.output, True):
-            write_csv(options.output / CHANGES_FILE, COLUMNS, found.rows())
+        with atomic_folder(options.output, options.overwrite) as work:
+            write_csv(work / CHANGES_FILE, COLUMNS, found.rows())
+            write_changes_page(found, work)
     counts = {
         verdict: sum(each.verdict == verdict for each in found.changes) for verdict in (CHANGED, NO_CHANGE, UNKNOWN)
     }
     text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     data = {"scans": found.scans, "changes": [dict(zip(COLUMNS, row, strict=True)) for row in found.rows()]}
     written = f"\nWritten to {options.output}." if options.output else ""
-    console.result(f"{_table(found)}\n{text}.{written}", data | {"warnings": found.warnings})
+    console.result(f"{_table(found)}\n{text}. {found.basis}{written}", data | {"warnings": found.warnings})
     return 0
 
 
 def _table(found: Comparison) -> str:
     several = ["scan"] if len(found.scans) > 2 else []
     header = ["structure", *several, "before mm³", "after mm³", "change", "90 % interval", "detectable", "verdict"]
-    rows = [[each.structure, *[each.scan][: len(several)], *_cells(each)] for each in found.changes]
+    rows = [[each.structure, *[each.scan][: len(several)], *each.cells()] for each in found.changes]
     return table(
         header, rows, words=[place for place, title in enumerate(header) if title in ("structure", "scan", "verdict")]
     )
-
-
-def _cells(each: Change) -> list[str]:
-    percent = "" if each.percent is None else f"{each.percent:+.1f} %"
-    interval = "" if each.interval_percent is None else "{:+.1f} to {:+.1f} %".format(*each.interval_percent)
-    least = "" if each.detectable_percent is None else f"{each.detectable_percent:.1f} %"
-    verdict = ": ".join(filter(None, (each.verdict, each.reason)))
-    return [f"{each.before_mm3:.0f}", f"{each.after_mm3:.0f}", percent, interval, least, verdict]

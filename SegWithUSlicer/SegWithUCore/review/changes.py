@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..calibration.change import ChangeInterval
+from ..calibration.change import SCANNED_TEXT, ChangeInterval
 from ..case.case_file import SEGMENTATION_FILE, asked_structures, naming_case, read_case
 from ..case.case_files import case_volume
 from ..case.case_image import case_image
@@ -58,14 +58,28 @@ class Change:
     verdict: str
     reason: str = ""
 
+    def cells(self) -> list[str]:
+        """Return what tables show: volumes, change, interval, what is detectable, verdict."""
+        percent = "" if self.percent is None else f"{self.percent:+.1f} %"
+        interval = "" if self.interval_percent is None else "{:+.1f} to {:+.1f} %".format(*self.interval_percent)
+        least = "" if self.detectable_percent is None else f"{self.detectable_percent:.1f} %"
+        verdict = ": ".join(filter(None, (self.verdict, self.reason)))
+        return [f"{self.before_mm3:.0f}", f"{self.after_mm3:.0f}", percent, interval, least, verdict]
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scans of a patient, oldest first, with their changes from the first one and what there is to beware of."""
+    """Scans of a patient, oldest first, with their changes from the first one.
+
+    Attributes:
+        warnings: what may make them differ without a change.
+        basis: what the intervals rest on.
+    """
 
     scans: tuple[str, ...]
     changes: tuple[Change, ...]
     warnings: tuple[str, ...]
+    basis: str
 
     def rows(self) -> list[list[Any]]:
         """Return the rows of `changes.csv`; unknown values are empty."""
@@ -81,7 +95,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Scan:
+class Scan:
     """What is compared of a case.
 
     Attributes:
@@ -137,22 +151,32 @@ def compare(folders: Sequence[Path], bundle: Bundle) -> Comparison:
     names = [name for name in first.volumes if name in asked or name in totals]
     changes, warnings = list[Change](), list[str]()
     for scan in later:
-        warnings += _warnings(first, scan)
+        warnings += warnings_of(first, scan)
         changes += [_change(name, first, scan, bundle.changes.get(without_side(name))) for name in names]
-    return Comparison(tuple(scan.name for scan in scans), tuple(changes), tuple(dict.fromkeys(warnings)))
+    basis = "; ".join(
+        f"{SCANNED_TEXT[how]}, {patients} patients"
+        for how, patients in sorted({(each.scanned, each.patients) for each in bundle.changes.values()})
+    )
+    text = f"Intervals of no change are from {basis}. Of ten structures without a change about one is called changed."
+    return Comparison(
+        tuple(scan.name for scan in scans),
+        tuple(changes),
+        tuple(dict.fromkeys(warnings)),
+        text if basis else f"{bundle.name} {bundle.about['version']} has no intervals of change.",
+    )
 
 
-def _read(folder: Path, bundle: Bundle) -> _Scan:
+def _read(folder: Path, bundle: Bundle) -> Scan:
     case, shown = read_case(folder), read_shown_case(folder)
     with naming_case(folder):
         check_alike(folder, case, bundle)
         drawn, now = volumes_by_name(case), volumes_by_name(shown)
-        labels = np.asarray(sitk.GetArrayViewFromImage(case_volume(folder, case, SEGMENTATION_FILE)))
+        labels = sitk.GetArrayFromImage(case_volume(folder, case, SEGMENTATION_FILE))
         with suppress(InputError):  # elsewhere, so its contrast is not compared, with a warning
-            image = np.asarray(sitk.GetArrayViewFromImage(case_image(folder, case)))
+            image = sitk.GetArrayFromImage(case_image(folder, case))
             grey = np.bincount(labels.ravel(), image.ravel()) / np.maximum(np.bincount(labels.ravel()), 1)
-            return _Scan(folder.name, case, now, _differing(drawn, now), _cut(case, labels), grey)
-    return _Scan(folder.name, case, now, _differing(drawn, now), _cut(case, labels))
+            return Scan(folder.name, case, now, _differing(drawn, now), _cut(case, labels), grey)
+    return Scan(folder.name, case, now, _differing(drawn, now), _cut(case, labels))
 
 
 def _differing(drawn: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:
@@ -167,14 +191,14 @@ def _cut(case: Mapping[str, Any], labels: np.ndarray) -> frozenset[int]:
     return frozenset(int(value) for face in faces for value in np.unique(face)) - {0}
 
 
-def _members(scan: _Scan, name: str) -> dict[str, int]:
+def _members(scan: Scan, name: str) -> dict[str, int]:
     """Return name and value of the structures of a total, or of the one of that name."""
     of = {value for each in scan.case.get(WHOLES[0]) or [] if each["name"] == name for value in each["of"]}
     values = {str(entry["name"]): int(entry["value"]) for entry in scan.case["structures"]}
     return {each: value for each, value in values.items() if value in of or each == name}
 
 
-def _change(name: str, first: _Scan, scan: _Scan, interval: ChangeInterval | None) -> Change:
+def _change(name: str, first: Scan, scan: Scan, interval: ChangeInterval | None) -> Change:
     before, after = first.volumes[name], scan.volumes[name]
     scans, values = (first, scan), set(_members(first, name).values())
     edited = [each.name for each in scans if name in each.edited]
@@ -194,8 +218,12 @@ def _change(name: str, first: _Scan, scan: _Scan, interval: ChangeInterval | Non
     return Change(name, scan.name, before, after, percent, (low, high), interval.detectable_percent, verdict)
 
 
-def _warnings(first: _Scan, scan: _Scan) -> list[str]:
-    """Return what may make two scans differ without a change; refuses those that cannot be compared."""
+def warnings_of(first: Scan, scan: Scan) -> list[str]:
+    """Return what may make two scans differ without a change.
+
+    Raises:
+        InputError: they are one image, or differ in contrast.
+    """
     hashes = [[each["voxels_sha256"] for each in one.case["input"]["channels"]] for one in (first, scan)]
     if hashes[0] == hashes[1]:
         raise InputError(f"{first.name} and {scan.name} are of one image: give two scans.", "same-image")

@@ -27,7 +27,7 @@ from .widgets import connect_clicks
 
 EXPORT_PLACE_SETTING = "SegWithU/ExportPlace"
 FOLDER_NAME = "segwithu-export"
-REPORT_FILE = "report.html"
+REPORT_FILE, CHANGES_PAGE = "report.html", "changes.html"
 
 
 class ExportPanel(CommandPanel):
@@ -63,7 +63,9 @@ class ExportPanel(CommandPanel):
         ui.startExportButton.enabled = busy or count > 0
         for widget in (ui.exportScopeBox, ui.anonymousBox):
             widget.enabled = not busy
-        ui.reportButton.enabled = not busy and len(self._cases()[1]) == 1
+        several = len(self._cases()[1]) > 1
+        ui.reportButton.text = _("Compare scans") if several else _("Report of the case")
+        ui.reportButton.enabled = not busy and len(self._cases()[1]) > 0
         super().draw()
 
     def export_or_cancel(self) -> None:
@@ -111,9 +113,12 @@ class ExportPanel(CommandPanel):
         self._start(arguments, output, end, _("Exporting to {folder}.").format(folder=output))
 
     def report(self) -> None:
-        """Make the report of the selected case and open it."""
+        """Make the report of the selected case, or of several the page that compares them, and open it."""
         selected = self._cases()[1]
-        if len(selected) != 1 or self.process.is_busy:
+        if not selected or self.process.is_busy:
+            return
+        if len(selected) > 1:
+            self._compare([item.folder for item in selected])
             return
         folder = selected[0].folder
         # If the folder is read-only, the page is written to the temporary files.
@@ -128,6 +133,19 @@ class ExportPanel(CommandPanel):
 
         self._save_review()
         self._start(arguments, target, end, _("Making the report of {case}...").format(case=selected[0].entry.name))
+
+    def _compare(self, folders: Sequence[Path]) -> None:
+        """Make the page of the changes from the first of the selected cases, by their names, to each other one."""
+        target = Path(slicer.app.temporaryPath) / "changes"
+        arguments = ["compare", *map(str, sorted(folders)), "--output", str(target), "--overwrite"]
+
+        def end(ended: CommandEnd) -> None:
+            if ended.result is not None:
+                self._show_message(_("The page is {file}.").format(file=target / CHANGES_PAGE))
+                qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(target / CHANGES_PAGE)))
+
+        self._save_review()
+        self._start(arguments, target, end, _("Comparing {count} scans...").format(count=len(folders)))
 
     def _chosen(self) -> list[CaseItem]:
         shown, selected = self._cases()
