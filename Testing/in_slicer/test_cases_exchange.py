@@ -45,6 +45,22 @@ def _names_in(folder: Path) -> str:
     return "\n".join(f"{path.relative_to(folder)}\n{path.read_bytes().decode('latin-1')}" for path in files)
 
 
+def _opened_pages(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The pages that the panel opens in a browser from now on."""
+    import qt
+
+    shown = []
+
+    class Services:
+        @staticmethod
+        def openUrl(url: Any) -> bool:
+            shown.append(Path(url.toLocalFile()))
+            return True
+
+    monkeypatch.setattr(qt, "QDesktopServices", Services)
+    return shown
+
+
 def _save_over(path: Path) -> None:
     image = sitk.ReadImage(str(path))
     image[10:14, 10:14, 10:14] = 1
@@ -241,17 +257,8 @@ def test_an_export_that_cannot_be_written_says_why_in_one_sentence(listing: List
 
 
 def test_the_report_is_made_and_opened(listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
-    import qt
 
-    shown = []
-
-    class Services:
-        @staticmethod
-        def openUrl(url: Any) -> bool:
-            shown.append(Path(url.toLocalFile()))
-            return True
-
-    monkeypatch.setattr(qt, "QDesktopServices", Services)
+    shown = _opened_pages(monkeypatch)
     listing.list_folder()
     assert not listing.ui.reportButton.enabled
     listing.click(A)
@@ -263,3 +270,15 @@ def test_the_report_is_made_and_opened(listing: Listing, monkeypatch: pytest.Mon
     page = shown[0].read_text(encoding="utf-8")
     assert page.count("<svg") > 3
     assert "Ana" in page
+
+
+def test_the_selected_scans_are_compared(listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = _opened_pages(monkeypatch)
+    listing.list_folder()
+    listing.select(B, A)
+    assert listing.ui.reportButton.text == "Compare scans"
+    listing.ui.reportButton.click()
+    listing.app.wait(lambda: not listing.panel.exports.process.is_busy, timeout=60)
+    assert [page.name for page in shown] == ["changes.html"], listing.ui.exportLabel.text
+    page = shown[0].read_text(encoding="utf-8")
+    assert f"Changes since {min(A, B)}" in page and "<svg" in page

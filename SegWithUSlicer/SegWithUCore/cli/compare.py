@@ -7,14 +7,14 @@ from typing import Any
 from ..case.case_file import read_case
 from ..case.case_folders import case_folders
 from ..models.installed import resolve_model
-from ..report.changes_page import CHANGES_PAGE, write_changes_page
+from ..report.render import render
 from ..review.changes import CHANGED, COLUMNS, NO_CHANGE, UNKNOWN, Comparison, compare
-from ..util.atomic_files import atomic_folder
+from ..util.atomic_files import atomic_folder, write_text
 from ..util.csv_files import write_csv
 from .arguments import add_command, refuse_if
 from .console import Console, table
 
-CHANGES_FILE = "changes.csv"
+CHANGES_FILE, CHANGES_PAGE = "changes.csv", "changes.html"
 
 
 def add_commands(commands: Any) -> None:
@@ -49,7 +49,9 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     if options.output:
         with atomic_folder(options.output, options.overwrite) as work:
             write_csv(work / CHANGES_FILE, COLUMNS, found.rows())
-            write_changes_page(found, work)
+            title, lead = f"Changes since {found.scans[0]}", (found.basis,)
+            page = render("changes.html", title=title, heading=title, lead=lead, alerts=found.warnings, found=found)
+            write_text(work / CHANGES_PAGE, page)
     counts = {
         verdict: sum(each.verdict == verdict for each in found.changes) for verdict in (CHANGED, NO_CHANGE, UNKNOWN)
     }

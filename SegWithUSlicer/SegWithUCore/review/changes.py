@@ -58,6 +58,13 @@ class Change:
     verdict: str
     reason: str = ""
 
+    @property
+    def ends_percent(self) -> tuple[float, float, float]:
+        """Lower end of the interval, change, and upper end; all the change where there is no interval."""
+        change = self.percent or 0.0
+        low, high = self.interval_percent or (change, change)
+        return low, change, high
+
     def cells(self) -> list[str]:
         """Return what tables show: volumes, change, interval, what is detectable, verdict."""
         percent = "" if self.percent is None else f"{self.percent:+.1f} %"
