@@ -12,15 +12,11 @@ from ..util.interruption import heard_soon
 from ..util.memory import keep_freed_memory
 from ..util.processor import use_threads
 from ..version import __version__
-from . import (
-    benchmark, calibrate, compare, demo, evaluate, export, import_model, models, review, segment, train, train_model,
-)  # fmt: skip
+from . import benchmark, calibrate, demo, evaluate, export, import_model, models, review, segment, train, train_model
 from .arguments import PROGRAM, CommandParser, check_arguments
 from .console import CANCELLED, Console, ReaderLeftError, reader_left, silence
 
-COMMANDS = (
-    segment, review, compare, export, models, import_model, train_model, train, calibrate, evaluate, benchmark, demo,
-)  # fmt: skip
+COMMANDS = (segment, review, export, models, import_model, train_model, train, calibrate, evaluate, benchmark, demo)
 READER_LEFT = 141
 
 

@@ -1,4 +1,4 @@
-"""`segwithu regions`, `worklist`, `web`, `correct` and `merge-reviews`: what to review, where, and the reviews."""
+"""`segwithu regions`, `worklist`, `compare`, `web`, `correct`, `merge-reviews`: what to review, where, and reviews."""
 
 import argparse
 import webbrowser
@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
-from ..case.case_folders import deeper_cases
+from ..case.case_folders import case_folders, deeper_cases
+from ..models.installed import resolve_model
 from ..regions.region import UNCERTAIN, Region, competition_text
+from ..report.render import render
+from ..review.changes import CHANGED, NO_CHANGE, UNKNOWN, Comparison, compare
+from ..review.changes import COLUMNS as CHANGE_COLUMNS
 from ..review.columns import Table, columns_of
 from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, counts_text, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
-from ..util.atomic_files import write_text
+from ..util.atomic_files import atomic_folder, write_text
+from ..util.csv_files import write_csv
 from .arguments import add_command, asked_cases, finite_number, int_between, refuse_if
 from .case_summary import asked_regions
 from .console import Console, table
@@ -25,10 +30,11 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 30
 PORT = 8091
+CHANGES_FILE, CHANGES_PAGE = "changes.csv", "changes.html"
 
 
 def add_commands(commands: Any) -> None:
-    """Add the five commands."""
+    """Add the six commands."""
     regions = add_command(commands, "regions", run_regions)
     regions.add_argument("cases", nargs="+", type=Path, metavar="CASE", help="case folder that segment wrote")
     regions.add_argument("--threshold", type=finite_number, default=UNCERTAIN, help="error probability above which a "
@@ -38,6 +44,13 @@ def add_commands(commands: Any) -> None:
     worklist.add_argument("cases", nargs="+", type=Path, metavar="CASES", help="case folders, or folders of them")
     worklist.add_shared("--output", metavar="DIR", help="folder for the worklist")
     worklist.add_argument("--sort", choices=list(SORTS), default=WORST_FIRST, help="the order (default: %(default)s)")
+    compared = add_command(commands, "compare", run_compare)
+    compared.add_argument("scans", nargs="+", type=Path, metavar="CASE", help="case folders that segment wrote, of one "
+        "patient, oldest first")  # fmt: skip
+    compared.add_shared("--model", required=False, help="the model that segmented them, with intervals of change of "
+        "your own (default: the one that the cases name)")  # fmt: skip
+    compared.add_shared("--output", required=False, help=f"folder for {CHANGES_FILE} and {CHANGES_PAGE}")
+    compared.add_shared("--overwrite")
     _add_web(commands)
     correct = add_command(commands, "correct", run_correct)
     correct.add_argument("case", type=Path, metavar="CASE", help="case folder that segment wrote")
@@ -146,6 +159,49 @@ def _worklist_table(worklist: Worklist) -> str:
     text = table([f"{column.title[:1].lower()}{column.title[1:]}" for column in columns], rows, words)
     more = len(entries) - _MOST_ROWS
     return f"{text}\n... and {more} more in {WORKLIST_CSV}" if more > 0 else text
+
+
+def run_compare(options: argparse.Namespace, console: Console) -> int:
+    """Compare scans of one patient: did a structure change?
+
+    Print the volume of each structure to be measured in the first scan and in each later one, the change, and its 90 %
+    interval, from pairs of scans in which nothing changed: a change whose interval leaves out 0 is called changed. Of
+    ten structures without a change about one is called so by chance. What a reader edited has no interval. All scans
+    must be segmented by the same model and be of one contrast.
+
+    Examples:
+    compare results/scan_2021 results/scan_2024
+    compare results/scan_2021 results/scan_2024 results/scan_2026 --output changes
+    """
+    folders = case_folders(options.scans)
+    refuse_if((len(folders) < 2, f"{options.scans[0]} is one scan: give two or more, oldest first."))
+    made = read_case(folders[0])["model"]
+    found = compare(folders, resolve_model(options.model or f"{made['name']}@{made['version']}"))
+    for warning in found.warnings:
+        console.note(f"Warning: {warning}")
+    if options.output:
+        with atomic_folder(options.output, options.overwrite) as work:
+            write_csv(work / CHANGES_FILE, CHANGE_COLUMNS, found.rows())
+            title, lead = f"Changes since {found.scans[0]}", (found.basis,)
+            page = render("changes.html", title=title, heading=title, lead=lead, alerts=found.warnings, found=found)
+            write_text(work / CHANGES_PAGE, page)
+    counts = {
+        verdict: sum(each.verdict == verdict for each in found.changes) for verdict in (CHANGED, NO_CHANGE, UNKNOWN)
+    }
+    text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    data = {"scans": found.scans, "changes": [dict(zip(CHANGE_COLUMNS, row, strict=True)) for row in found.rows()]}
+    written = f"\nWritten to {options.output}." if options.output else ""
+    console.result(f"{_changes_table(found)}\n{text}. {found.basis}{written}", data | {"warnings": found.warnings})
+    return 0
+
+
+def _changes_table(found: Comparison) -> str:
+    several = ["scan"] if len(found.scans) > 2 else []
+    header = ["structure", *several, "before mm³", "after mm³", "change", "90 % interval", "detectable", "verdict"]
+    rows = [[each.structure, *[each.scan][: len(several)], *each.cells()] for each in found.changes]
+    return table(
+        header, rows, words=[place for place, title in enumerate(header) if title in ("structure", "scan", "verdict")]
+    )
 
 
 def run_web(options: argparse.Namespace, console: Console) -> int:
