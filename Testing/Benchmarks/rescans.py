@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -42,6 +42,8 @@ from SegWithUCore.io.plane_writer import write_image_planes
 from SegWithUCore.io.volume import image_on_grid, read_image, read_labels, reorient
 from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.input_spec import InputSpec, without_side
+from SegWithUCore.models.installed import resolve_model
+from SegWithUCore.models.model_card import write_description
 from SegWithUCore.review.changes import volumes_by_name
 from SegWithUCore.util.atomic_files import write_text
 from SegWithUCore.util.csv_files import write_csv
@@ -205,6 +207,7 @@ def main() -> int:
     parser.add_argument("what", choices=("draw", "measure"))
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--groups", nargs="+", default=GROUPS, choices=GROUPS)
+    parser.add_argument("--ship", action="store_true", help="write the intervals into the models of this checkout")
     options = parser.parse_args()
     if options.what == "draw":
         for group in options.groups:
@@ -224,6 +227,9 @@ def main() -> int:
         for group in options.groups:
             if group.partition("-")[0] == fit_on.partition("-")[0]:
                 found[f"{group} by {fit_on}"] = measured(fitted, options.cache / group)
+        if options.ship:
+            bundle = resolve_model(fit_on.partition("-")[0])
+            write_description(replace(bundle, changes=fitted), cast(Path, bundle.folder))
     write_text(RESULTS, to_json(found) + "\n")
     return 0
 

@@ -19,7 +19,7 @@ from ..io.grid import VoxelGrid
 from ..io.roi import RegionOfInterest, VoxelBox
 from ..io.volume import ras_to_lps
 from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle, Placement
-from ..models.input_spec import Code, Label, Total
+from ..models.input_spec import BOTH_SIDES, Code, Label, Total
 from ..util.errors import InputError
 from ..util.progress import Progress, part_of
 from .case_result import AssessedBox
@@ -108,7 +108,7 @@ def all_totals(totals: Sequence[Total], labels: Sequence[Label], sides: Sequence
             replace(total, name=f"{side} {total.name}", of=of, modifier=LATERALITY[side])
             for side, of in zip(sides, members, strict=True)
         ]
-        found.append(replace(total, name=f"{total.name}, both sides", of=sum(members, ())))
+        found.append(replace(total, name=f"{total.name}{BOTH_SIDES}", of=sum(members, ())))
     return tuple(found)
 
 

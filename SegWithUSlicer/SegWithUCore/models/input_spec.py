@@ -281,6 +281,10 @@ def plain_words(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.casefold()))
 
 
+BOTH_SIDES = ", both sides"
+"""What ends the name of a total over the sides that a model finds."""
+
+
 def without_side(name: str) -> str:
     """Return the name that a structure shares with that of the other side."""
     return " ".join(word for word in name.split() if word not in _SIDES.values())

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..calibration.change import SCANNED_TEXT
 from ..calibration.held import names_level
 from ..network.specs import HEAD_TEXT, HeadText
 from .bundle import CARD_FILE, FITTED_BY, Bundle, write_bundle_json
@@ -75,6 +76,7 @@ def model_card(bundle: Bundle) -> str:
         structures=[row for row in structures if row[1] or row[2]],
         flags=calibration.get("flags"),
         names_level=names_level,
+        scanned_text=SCANNED_TEXT,
     )
 
 

@@ -19,15 +19,15 @@ from ..case.case_files import case_volume
 from ..case.case_image import case_image
 from ..case.structures_table import WHOLES
 from ..models.bundle import Bundle
-from ..models.input_spec import without_side
+from ..models.input_spec import BOTH_SIDES, without_side
 from ..util.errors import InputError
 from .reviewed_case import read_shown_case
 
 CHANGED, NO_CHANGE, UNKNOWN = "changed", "not distinguishable from no change", "not comparable"
 """What is said of a structure."""
 LEAST_CORRELATION, FEWEST_STRUCTURES = 0.8, 5
-"""Of the mean grey values of so many structures of two scans: with less they have another contrast. Pairs within a
-protocol have .97 and more, T1 beside T2 or FLAIR less than .4 (docs/benchmark/changes.md)."""
+"""Of the mean grey values of so many structures of two scans: with less they have another contrast. T1 images of
+different people have .98 and more, T1 and FLAIR .5 at most (five brains, docs/benchmark/changes.md)."""
 OTHER_SPACING, OTHER_WHOLE = 1.2, 0.1
 """Ratio of two voxel edges, and change of the model's denominator, from which on a pair is warned of."""
 COLUMNS = (
@@ -159,7 +159,7 @@ def compare(folders: Sequence[Path], bundle: Bundle) -> Comparison:
     changes, warnings = list[Change](), list[str]()
     for scan in later:
         warnings += warnings_of(first, scan)
-        changes += [_change(name, first, scan, bundle.changes.get(without_side(name))) for name in names]
+        changes += [_change(name, first, scan, _interval(bundle, name)) for name in names]
     basis = "; ".join(
         f"{SCANNED_TEXT[how]}, {patients} patients"
         for how, patients in sorted({(each.scanned, each.patients) for each in bundle.changes.values()})
@@ -184,6 +184,12 @@ def _read(folder: Path, bundle: Bundle) -> Scan:
             grey = np.bincount(labels.ravel(), image.ravel()) / np.maximum(np.bincount(labels.ravel()), 1)
             return Scan(folder.name, case, now, _differing(drawn, now), _cut(case, labels), grey)
     return Scan(folder.name, case, now, _differing(drawn, now), _cut(case, labels))
+
+
+def _interval(bundle: Bundle, name: str) -> ChangeInterval | None:
+    """Return the interval of a structure or total; the sum of two sides changes by no larger share than either."""
+    own = without_side(name)
+    return bundle.changes.get(own) or bundle.changes.get(own.removesuffix(BOTH_SIDES))
 
 
 def _differing(drawn: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:

@@ -13,8 +13,9 @@ from SegWithUCore.calibration.change import AGAIN, ChangeInterval
 from SegWithUCore.calibration.per_structure import LEVEL
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.metrics.patients import by_patient
-from SegWithUCore.models.bundle import Bundle, check_bundle, write_bundle_json
+from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import without_side
+from SegWithUCore.models.model_card import write_description
 from SegWithUCore.models.model_name import site_version
 from SegWithUCore.review.changes import check_alike, volumes_by_name
 from SegWithUCore.util.atomic_files import atomic_folder
@@ -77,14 +78,10 @@ def calibrate_pairs(bundle: Bundle, table: Path, target: Path, overwrite: bool =
     if not fitted:
         what = f"{table} has fewer than {FEWEST_PATIENTS} patients with two scans of one structure"
         raise InputError(f"{what}: give more, without a change between the scans.", "too-few-pairs")
-    made = replace(
-        bundle,
-        changes=fitted,
-        about={**bundle.about, "version": site_version(bundle.about["version"])},
-    )
+    about = {**bundle.about, "version": site_version(bundle.about["version"])}
+    made = replace(bundle, changes=fitted, about=about)
     assert bundle.folder is not None
     with atomic_folder(target, overwrite) as work:
         shutil.copytree(bundle.folder, work, dirs_exist_ok=True)
-        check_bundle(made, str(target))
-        write_bundle_json(made, work)
+        write_description(made, work)
     return replace(made, folder=target)
