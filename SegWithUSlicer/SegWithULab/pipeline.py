@@ -52,7 +52,6 @@ class TrainingJob:
         plan: options of the recipe that is planned.
         recipe: a recipe to use instead.
         allow_seen_cases: allow cases that were used in another role; the card names them.
-        hashes: keep voxel hashes of the cases in run and model.
         graphs: compile graphs for the engine openvino.
     """
 
@@ -62,7 +61,6 @@ class TrainingJob:
     plan: planning.PlanOptions
     recipe: Path | None = None
     allow_seen_cases: bool = False
-    hashes: bool = True
     graphs: bool = True
 
 
@@ -170,10 +168,7 @@ class Pipeline:
         return {role: dataset.file_facts(self.cases(role)) for role in roles if role in self._roles()}
 
     def _compare(self, call: StageCall) -> Mapping[str, Any]:
-        """Hash the voxels of all cases, and refuse those that turn up in two roles, or whose patient does.
-
-        Without hashes (`--no-hashes`) they are compared all the same, and none is kept.
-        """
+        """Hash the voxels of all cases, and refuse those that turn up in two roles, or whose patient does."""
         known: dict[str, dict[str, str]] = {}
         remarks: dict[str, list[str]] = {}
         all_cases: list[tuple[dataset.Case, str]] = []
@@ -188,12 +183,12 @@ class Pipeline:
             if first[1] != last[1] and not self.job.allow_seen_cases:
                 both = f"{last[1]} to {last[0].name} and {first[1]} to {first[0].name}, both of patient {patient}"
                 raise UsageError(f"{self._table()} gives the role {both}: give a patient one role.", "seen-cases")
-        write_text(self.cases_file, to_json(known if self.job.hashes else {}) + "\n")
+        write_text(self.cases_file, to_json(known) + "\n")
         return {"remarks": remarks}
 
-    def _hashes(self, role: str) -> dict[str, str] | None:
-        """Return hash -> name of the cases of a role; None where hashes were to be left out."""
-        return dict(read_json_object(self.cases_file)[role]) if self.job.hashes else None
+    def _hashes(self, role: str) -> dict[str, str]:
+        """Return hash -> name of the cases of a role."""
+        return dict(read_json_object(self.cases_file)[role])
 
     def _remarks(self, role: str) -> list[str]:
         """Return the remarks for the card on cases of a role that were seen in another one."""
@@ -210,7 +205,7 @@ class Pipeline:
         else:
             self.run.forget("backbone")
             self.run.start(recipe, {})
-        facts = noted_roles(self.run.facts(), train, select, self.job.allow_seen_cases, self.job.hashes)
+        facts = noted_roles(self.run.facts(), train, select, self.job.allow_seen_cases)
         self.run.add_facts(facts | {"ood_reference": dataset.ood_reference(train, select, recipe)})
         trainer = BackboneTrainer(recipe, train, select, self.run)
         trainer.budget_s = self._seconds(self._shares()[0])
@@ -291,10 +286,8 @@ class Pipeline:
             bundle = replace(read_bundle(work), folder=work)
             measured = self.evaluation / "recorded.json"
             if measured.is_file():
-                hashes = self._hashes("test")
                 record = read_record(work) or TrainingRecord()
-                tested = None if hashes is None else list(hashes)
-                write_record(work, record.with_role("test", tested, self._remarks("test")))
+                write_record(work, record.with_role("test", list(self._hashes("test")), self._remarks("test")))
                 bundle = write_description(replace(bundle, metrics=read_json_object(measured)), work)
             call.progress("compiling", 0.3)
             if self.job.graphs:

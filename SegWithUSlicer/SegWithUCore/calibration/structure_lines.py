@@ -4,14 +4,11 @@ They are fitted on a few patients of a site (`SegWithULab/calibration/fit_struct
 class *and* runner-up have a label in the references are moved: of the others nobody knows whether they are wrong.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from ..util.strict_json import typed
 from .error_probability import Direction, refitted
 
 BLOCK = "structure_lines"
@@ -63,12 +60,3 @@ class StructureLines:
     def __call__(self, probability: np.ndarray, predicted: np.ndarray, runner_up: np.ndarray) -> np.ndarray:
         """Error probability by structure, float32; arguments as of `refitted`."""
         return refitted(probability, predicted, runner_up, self._directions)
-
-    def to_json(self) -> dict[str, Any]:
-        """For the calibration block of a bundle."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "StructureLines":
-        """From the calibration block of a bundle."""
-        return typed(cls, data)

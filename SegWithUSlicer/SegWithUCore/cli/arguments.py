@@ -84,7 +84,6 @@ SHARED: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "allow cases that were used in another role; noted in the model card",
     },
-    "--no-hashes": {"action": "store_true", "help": "store no voxel hashes of the cases; noted in the model card"},
     "--labels": {
         "nargs": "+",
         "default": [],

@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
     calibrate.add_flag("--unlike-training", "continue although the cases are out of distribution")
     add("--heads-of", help="with --run: model of the same backbone whose heads are copied")
     calibrate.add_flag("--no-graphs", "do not compile graphs for the engine openvino; the model needs torch then")
-    calibrate.add_shared("--folds", "--fold-cases", "--allow-seen-cases", "--no-hashes")
+    calibrate.add_shared("--folds", "--fold-cases", "--allow-seen-cases")
     calibrate.add_shared("--engine", "--network", "--threads")
     check = add_command(commands, "check-calibration", run_check)
     check.add_shared("--model")

@@ -52,19 +52,18 @@ def calibration_record(
 
     with console.progress("calibrate") as progress:
         given = hashes_of(cases, console.note, progress)
-    hashes = None if options.no_hashes else given
     if options.folder is None:  # no torch is needed
         from ..models.training_record import TrainingRecord, read_record
 
         kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
         remarks = check_unseen("calibration", given, seen_of(kept.roles), options.allow_seen_cases)
-        return kept.with_role("calibration", None if hashes is None else list(hashes), remarks), given
+        return kept.with_role("calibration", list(given), remarks), given
     from SegWithULab.training.run_folder import RunFolder
     from SegWithULab.training.run_record import known_to, run_record
 
     run = RunFolder(options.folder)
     remarks = check_unseen("calibration", given, known_to(run), options.allow_seen_cases)
-    return run_record(run, hashes, remarks), given
+    return run_record(run, given, remarks), given
 
 
 def test_record(

@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
     _add_nnunet_options(adopt)
     add = adopt.add_argument
     add("--dataset", required=True, help="the raw data set that it was trained with (imagesTr, labelsTr)")
-    adopt.add_shared("--output", "--threads", "--no-hashes")
+    adopt.add_shared("--output", "--threads")
     add("--work", type=Path, help="folder for intermediate results (default: OUTPUT_adoption)")
     add("--splits", type=Path, help="splits_final.json (default: searched in nnU-Net's folders)")
     adopt.add_flag("--unseen", "the network was trained with none of these cases")
@@ -187,7 +187,6 @@ def _job(options: argparse.Namespace) -> "tuple[Adoption, NnunetFolder]":
         output=output,
         work=options.work or output.with_name(f"{output.name}_adoption"),
         epochs=options.epochs,
-        hashes=not options.no_hashes,
     ), first
 
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +209,7 @@ def run_compile(options: argparse.Namespace, console: Console) -> int:
     assert bundle.graphs is not None
     differences = ", ".join(f"{name} {value:.2g}" for name, value in bundle.graphs.largest_difference.items())
     text = f"{bundle.name}: graphs of the head '{bundle.graphs.head}'; largest differences from torch: {differences}"
-    console.result(text, bundle.graphs.to_json())
+    console.result(text, asdict(bundle.graphs))
     return 0
 
 

@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
         command.add_flag("--restart", "restart and replace the contents of the run")
         add("--epochs", type=int_between(1, 1_000_000), help="replaces the recipe's number of epochs")
         add("--seed", type=int_between(0, 2**63 - 1), help="replaces the recipe's seed")
-        command.add_shared("--allow-seen-cases", "--no-hashes", "--network", "--threads")
+        command.add_shared("--allow-seen-cases", "--network", "--threads")
     command = add_command(commands, "synthesise", run_synthesise)
     command.add_argument("--recipe", required=True, type=Path, help="recipe with a block 'synthesis'")
     command.add_argument("--cases", required=True, help=f"label maps (images are not needed): {CASES_HELP}")
@@ -75,7 +75,7 @@ def run_backbone(options: argparse.Namespace, console: Console) -> int:
     else:  # only now that recipe and cases are known to be usable
         run.forget("backbone")
         run.start(recipe, {})
-    run.add_facts(run_record.noted_roles(run.facts(), train, select, options.allow_seen_cases, not options.no_hashes))
+    run.add_facts(run_record.noted_roles(run.facts(), train, select, options.allow_seen_cases))
     run.add_facts({"ood_reference": dataset.ood_reference(train, select, recipe)})
     return _fit(backbone.BackboneTrainer(recipe, train, select, run), "backbone", options, console)
 
@@ -109,7 +109,7 @@ def run_head(options: argparse.Namespace, console: Console) -> int:
         train, select = prepared_of(options, recipe, console)
     else:
         recipe, (train, select) = _begun_on_model(run, options, console)
-    run.add_facts(run_record.noted_roles(run.facts(), train, select, options.allow_seen_cases, not options.no_hashes))
+    run.add_facts(run_record.noted_roles(run.facts(), train, select, options.allow_seen_cases))
     if not options.resume:
         run.forget("head")
     run.change_recipe(recipe)  # a refusal above leaves the run as it was

@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
     train.add_argument("--recipe", type=Path, help="use this recipe instead of a planned one")
     train.add_flag("--redo", "repeat stages whose inputs have changed")
     train.add_flag("--no-graphs", "do not compile graphs for the engine openvino")
-    train.add_shared("--overwrite", "--allow-seen-cases", "--no-hashes", "--network", "--threads")
+    train.add_shared("--overwrite", "--allow-seen-cases", "--network", "--threads")
 
 
 def _add_plan_options(command: CommandParser) -> None:
@@ -125,8 +125,8 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     with one_writer(output, overwrite=True):
         if output.exists() and not options.overwrite and not has_left(folder, "model", output):
             raise OutputError(f"{output} exists already: choose another folder, or pass --overwrite.", "exists-already")
-        chosen = (options.allow_seen_cases, not options.no_hashes, not options.no_graphs)
-        job = TrainingJob(options.data, output, folder, asked, options.recipe, *chosen)
+        chosen = (options.recipe, options.allow_seen_cases, not options.no_graphs)
+        job = TrainingJob(options.data, output, folder, asked, *chosen)
         training = Pipeline(job, console.note, lambda bundle: compile_graphs(bundle, console))
         with console.progress("train") as progress:
             facts = run_stages(folder, training.stages(), progress, redo=options.redo)

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from ..calibration.per_structure import ProbabilitySums
 from ..io.grid import VoxelGrid
-from ..io.roi import RegionOfInterest, VoxelBox
+from ..io.roi import EMPTY, RegionOfInterest, VoxelBox
 from ..io.volume import ras_to_lps
 from ..models.bundle import TEMPLATE_FILE, WHOLE, Bundle, Placement
 from ..models.input_spec import BOTH_SIDES, Code, Label, Total
@@ -125,7 +125,8 @@ def joined(
         world: the same as it lies in the world.
     """
     sided, first = sided_labels(labels, list(boxes)), next(iter(boxes.values()))
-    outer = enclosing([each.box for each in boxes.values()])
+    low = np.min([each.box.index for each in boxes.values()], 0)
+    outer = VoxelBox.between(low, np.max([np.add(each.box.index, each.box.size) for each in boxes.values()], 0))
     values = {side: {own.value: label.value for own, label in zip(labels, sided[side], strict=True)} for side in boxes}
     warnings = [
         replace(
@@ -150,19 +151,6 @@ def joined(
         seconds={stage: sum(each.seconds[stage] for each in boxes.values()) for stage in first.seconds},
         parts=tuple(each.box for each in boxes.values()),
     )
-
-
-def _overlap(one: VoxelBox, other: VoxelBox) -> bool:
-    low = np.maximum(one.index, other.index)
-    return bool((low < np.minimum(np.add(one.index, one.size), np.add(other.index, other.size))).all())
-
-
-def enclosing(boxes: Sequence[VoxelBox]) -> VoxelBox:
-    """Return the smallest box that holds all of these."""
-    low = np.min([box.index for box in boxes], 0)
-    size = np.max([np.add(box.index, box.size) for box in boxes], 0) - low
-    (i, j, k), (di, dj, dk) = low.tolist(), size.tolist()
-    return VoxelBox((i, j, k), (di, dj, dk))
 
 
 def _joined_structures(boxes: Mapping[str, AssessedBox], sided: Mapping[str, list[Label]]) -> list[StructureMetrics]:
@@ -261,7 +249,7 @@ class PlacedBoxes:
             where = {**box.roi.to_json(), **box.box.to_json()}
             boxes[side] = box
             facts.append({"side": side, **where, "expected_dice": dice, "shifted": is_shifted})
-        if any(_overlap(one.box, other.box) for one, other in combinations(boxes.values(), 2)):
+        if any(one.box.shared_with(other.box) != EMPTY for one, other in combinations(boxes.values(), 2)):
             raise self.error("the boxes of both sides overlap", "Give a region of interest.")
         whole = joined(boxes, labels, self.image, self.world)
         found = {"similarity": self.found.similarity, "overlap": self.found.overlap}

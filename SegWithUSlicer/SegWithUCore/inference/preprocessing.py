@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..io.grid import VoxelGrid
-from ..io.roi import VoxelBox, whole_grid
+from ..io.roi import EMPTY, VoxelBox, whole_grid
 from ..io.volume import reorient
 from ..models.input_spec import InputSpec, NnunetPreparation
 from ..util.errors import InputError
@@ -101,13 +101,8 @@ def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
     nonzero = np.zeros(channels[0].GetSize()[::-1], bool)
     for image in channels:
         nonzero |= sitk.GetArrayViewFromImage(image) != 0
-    if not nonzero.any():
-        return whole_grid(channels[0])
-    # Axis by axis: a list of all nonzero voxels would take 24 bytes for each.
-    places = [np.flatnonzero(nonzero.any(axis=tuple({0, 1, 2} - {axis}))) for axis in (2, 1, 0)]
-    i, j, k = (int(place[0]) for place in places)
-    di, dj, dk = (int(place[-1] - place[0]) + 1 for place in places)
-    return VoxelBox((i, j, k), (di, dj, dk))
+    box = VoxelBox.around(nonzero)
+    return whole_grid(channels[0]) if box == EMPTY else box
 
 
 THICK_SLICES = 3.0

@@ -27,6 +27,7 @@ from ..regions.find_regions import Assessed, FoundRegions, find_regions
 from ..util.errors import InputError, os_errors_named
 from ..util.plane_files import IN_MEMORY_VOXELS, ChangedPlanes, PlaneFile, Planes, plane_pieces, room_for
 from ..util.progress import Progress, silent
+from ..util.strict_json import typed
 from .engines.base import Engine, Voxelwise
 from .finer_grid import maps_grid, spread_chance, two_largest, voxel_ratio
 from .given_mask import GivenMask
@@ -175,7 +176,7 @@ class FittedCalibration:
         sources = calibration.get("sources") or {}
         model, data = (tuple(sources[part]) if sources.get(part) else None for part in ("model", "data"))
         table = ErrorProbability.from_json(calibration["error_probability"])
-        lines = tuple(StructureLines.from_json(each) for each in calibration.get(STRUCTURE_LINES) or ())
+        lines = typed(tuple[StructureLines, ...], calibration.get(STRUCTURE_LINES) or ())
         return cls(table, float(calibration["tempering_scale"]), model, data, second_stage, lines=lines)
 
 

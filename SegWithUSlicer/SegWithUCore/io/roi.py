@@ -49,6 +49,30 @@ class VoxelBox:
     index: tuple[int, int, int]
     size: tuple[int, int, int]
 
+    @classmethod
+    def between(cls, low: Sequence[int] | np.ndarray, high: Sequence[int] | np.ndarray) -> "VoxelBox":
+        """Return the box of the voxels from `low` to below `high`, (i, j, k)."""
+        i, j, k = (int(n) for n in low)
+        di, dj, dk = (int(n) for n in np.subtract(high, low))
+        return cls((i, j, k), (di, dj, dk))
+
+    @classmethod
+    def around(cls, array: np.ndarray) -> "VoxelBox":
+        """Return the smallest box that holds all voxels of (z, y, x) that are not 0; `EMPTY` if there is none."""
+        from scipy.ndimage import find_objects
+
+        (part,) = find_objects((array != 0).view(np.uint8), 1)
+        if part is None:
+            return EMPTY
+        k, j, i = part
+        return cls.between([i.start, j.start, k.start], [i.stop, j.stop, k.stop])
+
+    def shared_with(self, other: "VoxelBox") -> "VoxelBox":
+        """Return the part that lies in another box, too; `EMPTY` if there is none."""
+        low = np.maximum(self.index, other.index)
+        high = np.minimum(np.add(self.index, self.size), np.add(other.index, other.size))
+        return VoxelBox.between(low, high) if (high > low).all() else EMPTY
+
     @property
     def slices_zyx(self) -> tuple[slice, slice, slice]:
         """Where the box lies in a (z, y, x) array."""
@@ -76,6 +100,9 @@ class VoxelBox:
     def to_json(self) -> dict[str, Any]:
         """For `case.json`."""
         return {"index_ijk": list(self.index), "size_ijk": list(self.size)}
+
+
+EMPTY = VoxelBox((0, 0, 0), (0, 0, 0))
 
 
 def whole_grid(image: sitk.Image | VoxelGrid) -> VoxelBox:
@@ -111,9 +138,7 @@ def voxel_box(roi: RegionOfInterest, image: sitk.Image | VoxelGrid) -> VoxelBox:
     if (high <= low).any():
         where = f"around RAS {_numbers(roi.centre_ras_mm)}"
         raise InputError(f"The region of interest {where} is outside the image ({_span(grid)}).", "outside-image")
-    i, j, k = (int(n) for n in low)
-    di, dj, dk = (int(n) for n in high - low)
-    return VoxelBox((i, j, k), (di, dj, dk))
+    return VoxelBox.between(low, high)
 
 
 def part_grid(whole: VoxelGrid, roi: RegionOfInterest | None, own_to_world_ras: Sequence[float] | None) -> VoxelGrid:

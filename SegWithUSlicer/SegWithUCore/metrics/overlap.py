@@ -79,16 +79,13 @@ def _surface_dice(first: np.ndarray, second: np.ndarray, tolerance_mm: float, sp
 
 def _surface_voxels(mask: np.ndarray) -> np.ndarray:
     """Return indices (voxels, axes) of the voxels of a mask with a neighbour outside of it or of the volume."""
-    from scipy.ndimage import binary_erosion
+    from scipy.ndimage import binary_erosion, find_objects
 
-    inside = [
-        np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
-        for axis in range(mask.ndim)
-    ]
-    if not len(inside[0]):
+    (around,) = find_objects(mask.view(np.uint8), 1)
+    if around is None:
         return np.empty((0, mask.ndim), np.intp)
-    part = mask[tuple(slice(places[0], places[-1] + 1) for places in inside)]
-    return np.argwhere(part & ~binary_erosion(part)) + [places[0] for places in inside]
+    part = mask[around]
+    return np.argwhere(part & ~binary_erosion(part)) + [axis.start for axis in around]
 
 
 def boundary_voxels(classes: np.ndarray, across: int | None = None) -> np.ndarray:

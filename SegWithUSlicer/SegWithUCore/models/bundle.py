@@ -88,10 +88,6 @@ class Graphs:
     made_with: Mapping[str, str]
     largest_difference: Mapping[str, float]
 
-    def to_json(self) -> dict[str, Any]:
-        """Make the block."""
-        return asdict(self)
-
     @property
     def sha256(self) -> str:
         """One hash of all that decides what the graphs compute."""
@@ -199,7 +195,7 @@ class Bundle:
             "backbone": asdict(self.backbone),
             "heads": [head.to_json() for head in self.heads],
             **{name: getattr(self, name) for name in blocks},
-            **({} if self.graphs is None else {"graphs": self.graphs.to_json()}),
+            **({} if self.graphs is None else {"graphs": asdict(self.graphs)}),
             # With its hash: an exchanged side would exchange left and right in every case.
             **({} if block is None else {"placement": block, "placement_sha256": block_sha256(block)}),
             **({} if self.away is None else {"away": dict(self.away)}),

@@ -11,8 +11,6 @@ import numpy as np
 from ..util.errors import InputError, UsageError
 from ..util.strict_json import shown, typed
 
-PRECISIONS = ("float32", "bfloat16")
-
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -129,12 +127,8 @@ class InputSpec:
         return z, y, x
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"there is no precision '{self.precision}', choose from {', '.join(PRECISIONS)}")
         if self.slice_edge is not None and (self.spacing_mm is not None or self.nnunet is not None):
             raise ValueError("slice_edge goes without spacing_mm and without nnunet")
-        if self.slice_edge is not None and self.slice_edge < 1:
-            raise ValueError(f"slice_edge is {self.slice_edge}, but must be at least 1")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "InputSpec":

@@ -154,9 +154,6 @@ def parsed_address(text: str) -> SplitResult:
     return parts
 
 
-PUBLIC_REGISTRY: str | None = None
-"""Address of the project's own registry, such as "https://host/path/models.json". None: there is none yet. This is the
-one place to set it."""
 REGISTRY_FILE = "models.json"
 MAXIMUM_BYTES = 16 << 20
 REMEDY = "ask the owner of that registry"
@@ -301,9 +298,9 @@ def read_registries(places: Sequence[str] | None = None, connect: bool = False) 
 
 
 def configured_places() -> list[str]:
-    """Return addresses and folders of the registries to be asked: `SEGWITHU_REGISTRY`, else the project's own."""
-    given = [place.strip() for place in os.environ.get(REGISTRY_VARIABLE, "").split(";")]
-    return [place for place in given if place] or ([PUBLIC_REGISTRY] if PUBLIC_REGISTRY else [])
+    """Return addresses and folders of the registries to be asked, from `SEGWITHU_REGISTRY`."""
+    given = os.environ.get(REGISTRY_VARIABLE, "").split(";")
+    return [place.strip() for place in given if place.strip()]
 
 
 def registry_address(place: str) -> str:

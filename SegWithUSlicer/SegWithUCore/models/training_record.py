@@ -34,7 +34,7 @@ class TrainingRecord:
         recipe: as the run had it, defaults filled in; None if the model was not trained here.
         trainings: of each part, in order: `part`, `epochs` made, of `planned`, `best_epoch` (counted from 1) and its
             validation scores.
-        roles: SHA-256 of the voxels of each case, by role; None where they were left out (`--no-hashes`).
+        roles: SHA-256 of the voxels of each case, by role; None where they were left out.
         remarks: sentences for the model card, such as that cases were seen before.
     """
 
@@ -43,14 +43,14 @@ class TrainingRecord:
     roles: Mapping[str, Sequence[str]] | None = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
-    def with_role(self, role: str, hashes: Sequence[str] | None, remarks: Sequence[str] = ()) -> "TrainingRecord":
+    def with_role(self, role: str, hashes: Sequence[str], remarks: Sequence[str] = ()) -> "TrainingRecord":
         """Return the record with the cases of a role, in place of earlier ones.
 
         Args:
             hashes: None where hashes are to be left out.
             remarks: further sentences.
         """
-        roles = None if self.roles is None or hashes is None else {**self.roles, role: sorted(hashes)}
+        roles = None if self.roles is None else {**self.roles, role: sorted(hashes)}
         return replace(self, roles=roles, remarks=(*self.remarks, *(r for r in remarks if r not in self.remarks)))
 
     def to_json(self) -> dict[str, Any]:

@@ -197,29 +197,6 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return checked_tensors(data, str(path))
 
 
-def authors_sizes(path: Path) -> tuple[list[int], dict[str, Any]]:
-    """Read the sizes of the network off the tensors of an authors' checkpoint.
-
-    Returns:
-        Filters of the DynUNet from full resolution down, and `feature_channels`, `probes` and `aleatoric` of the head.
-
-    Raises:
-        InputError: unreadable, or no checkpoint of theirs.
-    """
-    tensors = read_safetensors(path)
-    blocks = ["input_block", *[f"downsamples.{i}" for i in range(len(tensors))], "bottleneck"]
-    names = [f"backbone.{block}.conv1.conv.weight" for block in blocks]
-    try:
-        head = {
-            "feature_channels": tensors["fusion.projections.0.weight"].shape[0],
-            "probes": tensors["unc_head.alpha"].shape[0],
-            "aleatoric": "unc_head.ale_head.weight" in tensors,
-        }
-        return [tensors[name].shape[0] for name in names if name in tensors], head
-    except KeyError as error:
-        raise InputError(f"{path} is no checkpoint of the authors' network: it lacks {error}.") from error
-
-
 def rename_keys(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename the authors' keys to ours and drop the axes of length one of their 1-wide convolutions."""
     renamed: dict[str, torch.Tensor] = {}

@@ -4,7 +4,6 @@ Whether a region counts as seen, wants attention, or keeps its case out of a cal
 other file lists verdicts. Standard library only.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -124,8 +123,3 @@ class Verdict(StrEnum):
 GIVEN = tuple(verdict for verdict in Verdict if verdict.kind.looked)
 # Verdicts after which a region's expected errors count as seen.
 SEEN = frozenset(verdict for verdict in Verdict if verdict.kind.seen)
-
-
-def count_text(given: Sequence[Verdict | None]) -> str:
-    """Count the verdicts that want attention: "1 rejected, 0 for a second reader"."""
-    return ", ".join(f"{given.count(verdict)} {verdict.counted}" for verdict in GIVEN if verdict.wants_attention)

@@ -20,7 +20,7 @@ from ..case.case_image import ELSEWHERE, IMAGE_FILE, case_image, find_image
 from ..case.case_regions import assessed_part
 from ..case.region_files import REGION_LABELS_FILE, REGIONS_FILE
 from ..io.grid import VoxelGrid
-from ..io.roi import VoxelBox, whole_grid
+from ..io.roi import EMPTY, VoxelBox, whole_grid
 from ..io.volume import read_header
 from ..util.errors import InputError
 
@@ -39,7 +39,6 @@ MAXIMUM_MASK_BYTES = 1 << 28
 STEPS = 250
 # Bytes of voxels without a value and below the window; byte 2 + n is step n of the window.
 NOT_ASSESSED, BELOW = 0, 1
-EMPTY = VoxelBox((0, 0, 0), (0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class DisplayVolume:
 
     def crop(self, outer: VoxelBox) -> "DisplayVolume":
         """Keep what lies in a box of the grid."""
-        box = common(self.box, outer)
+        box = self.box.shared_with(outer)
         return DisplayVolume(np.ascontiguousarray(self.array[box.relative_to(self.box).slices_zyx]), box)
 
 
@@ -96,32 +95,6 @@ def box_json(box: VoxelBox) -> dict[str, Any]:
     return {"index": list(box.index), "size": list(box.size)}
 
 
-def common(first: VoxelBox, second: VoxelBox) -> VoxelBox:
-    """Return the box that two boxes share; `EMPTY` if none."""
-    low = np.maximum(first.index, second.index)
-    high = np.minimum(np.add(first.index, first.size), np.add(second.index, second.size))
-    return box_between(low, high) if (high > low).all() else EMPTY
-
-
-def box_between(low: np.ndarray, high: np.ndarray) -> VoxelBox:
-    """Return the box of the voxels from `low` to below `high`, (i, j, k)."""
-    i, j, k = (int(n) for n in low)
-    di, dj, dk = (int(n) for n in np.subtract(high, low))
-    return VoxelBox((i, j, k), (di, dj, dk))
-
-
-def filled_box(array: np.ndarray) -> VoxelBox:
-    """Return the smallest box that holds all voxels (k, j, i) that are not 0."""
-    low, high = [], []
-    for axis in (2, 1, 0):
-        found = np.flatnonzero(array.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not found.size:
-            return EMPTY
-        low.append(int(found[0]))
-        high.append(int(found[-1]) + 1)
-    return box_between(np.array(low), np.array(high))
-
-
 def display_labels(array: np.ndarray, what: str) -> DisplayVolume:
     """Take label values (k, j, i), cut to the box of all labels.
 
@@ -136,7 +109,7 @@ def display_labels(array: np.ndarray, what: str) -> DisplayVolume:
         raise InputError(f"{what} holds fractions, so it is not a label volume: segment the case again.")
     if low < 0 or high > np.iinfo(np.uint16).max:
         raise InputError(f"{what} holds the label {low if low < 0 else high:g}: labels go from 0 to 65535 here.")
-    box = filled_box(array)
+    box = VoxelBox.around(array)
     kind = np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16
     return DisplayVolume(np.array(array[box.slices_zyx], dtype=kind, order="C"), box)
 
@@ -241,7 +214,7 @@ def region_masks(labels: np.ndarray, ids: Sequence[int]) -> RegionMasks:
                 raise InputError(f"The voxels of region {id_} lie too far apart: run segwithu regions again.")
             mask = np.zeros(high - low, np.uint8)
             mask[tuple((own - low).T)] = 1
-            boxes[id_] = box_between(low[::-1], high[::-1])
+            boxes[id_] = VoxelBox.between(low[::-1], high[::-1])
             parts.append(mask.tobytes())
             length += mask.size
     return RegionMasks(b"".join(parts), boxes, starts)
@@ -319,7 +292,7 @@ def read_volumes(
     first = case_volume(folder, description.raw, SEGMENTATION_FILE)
     labels = display_labels(sitk.GetArrayViewFromImage(first), str(path))
     regions, grid = _regions(folder, description.raw), VoxelGrid.of(first)
-    assessed = common(assessed_part(description.raw, grid), whole_grid(grid))
+    assessed = assessed_part(description.raw, grid).shared_with(whole_grid(grid))
     volumes = CaseVolumes(folder, description, labels, regions, assessed, first)
     if ERROR_PROBABILITY in description.maps:
         volumes.map(ERROR_PROBABILITY)

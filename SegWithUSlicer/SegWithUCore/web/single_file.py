@@ -23,7 +23,7 @@ from ..review.worklist import counts_text, make_worklist
 from ..util.errors import InputError, UsageError
 from .case_page import PageCase
 from .case_store import settings_json
-from .case_volumes import CaseVolumes, box_between, common, read_volumes
+from .case_volumes import CaseVolumes, read_volumes
 from .static_files import FOLDER, PAGE, STYLE, joined_script
 
 # Margin of the image around the assessed part.
@@ -101,7 +101,8 @@ def around(volumes: CaseVolumes) -> VoxelBox:
     """Return the box of what was assessed and `AROUND_MM` around it, within the grid."""
     box, grid = volumes.assessed, volumes.grid
     margin = np.ceil(AROUND_MM / np.array(grid.spacing)).astype(int)
-    return common(box_between(np.subtract(box.index, margin), np.add(box.index, box.size) + margin), whole_grid(grid))
+    wide = VoxelBox.between(np.subtract(box.index, margin), np.add(box.index, box.size) + margin)
+    return wide.shared_with(whole_grid(grid))
 
 
 def joined_page(data: Mapping[str, Any]) -> str:

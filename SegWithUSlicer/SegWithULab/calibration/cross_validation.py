@@ -110,7 +110,7 @@ def _seen_groups(run: RunFolder, known: Mapping[str, Case]) -> set[str]:
     roles = known_to(run)
     seen = {sha256 for role in roles.values() for sha256 in role}
     if not seen:
-        raise _refusal(f"{run.path} keeps no hashes of its cases (train it without --no-hashes)")
+        raise _refusal(f"{run.path} keeps no hashes of its cases")
     others = [name or sha256[:12] for sha256, name in roles.get("train", {}).items() if sha256 not in known]
     if others:
         found = f"{run.path} was trained with {len(others)} case(s) that are not among --fold-cases"

@@ -130,7 +130,7 @@ def refit(
     result[QUALITY] = {**calibration.get(QUALITY, {}), **quality}  # that of a structure without a label stays
     patients = len({case.patient for case in cases})
     if lines is not None and better:
-        result[STRUCTURE_LINES] = [*calibration.get(STRUCTURE_LINES, ()), lines.lines.to_json()]
+        result[STRUCTURE_LINES] = [*calibration.get(STRUCTURE_LINES, ()), asdict(lines.lines)]
     if added is not None and stage is not None:
         result = {name: block for name, block in result.items() if name != STRUCTURE_LINES} | added.block
     about = [added.message] if added is not None else []

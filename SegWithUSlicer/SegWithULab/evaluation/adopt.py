@@ -111,7 +111,6 @@ class Adoption:
         output: the bundle to be written.
         work: folder of the stages.
         epochs: of each head, None for as many as make about `WINDOWS` windows.
-        hashes: keep voxel hashes of the cases in the model, so that it is not judged on them.
         replaces: whether a bundle in the place of the output is replaced.
     """
 
@@ -123,7 +122,6 @@ class Adoption:
     output: Path
     work: Path
     epochs: int | None = None
-    hashes: bool = True
     replaces: bool = True
 
 
@@ -171,8 +169,7 @@ class AdoptionStages:
         results = [self.calibrated, *([self.judged] if self.groups else [])]
         inputs = {**networks, **heads, "groups": self.groups, "files": listed}
         stages.append(Stage("calibration", self._calibrate, inputs, results))
-        about = {**self.recipe.about, "hashes": self.job.hashes}
-        inputs = {"model": self.calibrated, "about": about, "output": str(self.job.output.resolve())}
+        inputs = {"model": self.calibrated, "about": dict(self.recipe.about), "output": str(self.job.output.resolve())}
         stages.append(Stage("model", self._write, inputs, [self.job.output], editable=True))
         return stages
 
@@ -310,9 +307,7 @@ class AdoptionStages:
         trained = "was trained with, so it saw fewer of its errors"
         saw = "has not seen (as the user states)" if plan.all_unseen else trained
         remarks = [f"The head was trained on {len(seen)} cases that the network {saw}.", f"Folds: {plan.source}."]
-        record = run_record(self.main, None, remarks)
-        if not self.job.hashes:
-            return record
+        record = run_record(self.main, {}, remarks)
         cases = {"train": seen, "calibration": tuple(self.groups)}
         roles = {role: voxel_hashes([self.job.cases[name] for name in names]) for role, names in cases.items() if names}
         return replace(record, roles={role: sorted({*hashes}) for role, hashes in roles.items()})

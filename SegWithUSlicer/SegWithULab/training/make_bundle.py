@@ -22,7 +22,7 @@ from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.input_files import read_bounded, regular_file
 
 from .backbone import spec_of
-from .recipe import Recipe, read_recipe_json, recipe_from_json
+from .recipe import Recipe, read_recipe, read_recipe_json, recipe_from_json
 from .run_folder import RunFolder
 from .run_record import FACT, seen_of
 
@@ -131,23 +131,16 @@ def foreign_licence(run: RunFolder) -> str:
     return f"\nThe backbone came with this licence:\n\n{path.read_text(encoding='utf-8')}" if path.is_file() else ""
 
 
-PAPER_TAPS = ["upsamples.1.conv_block", "upsamples.2.conv_block", "output_block"]
-"""Taps of the authors' head on their DynUNet of five levels."""
-
-
-KINDS = ("segwithu", "weights")
-"""What `--kind` names: a checkpoint of the method's authors, head included; a state dict of the recipe's backbone."""
-
-
 def import_checkpoint(
     kind: str, source: Path, recipe_file: Path, target: Path, licence: Path | None, overwrite: bool
 ) -> Bundle:
     """Write the bundle of a foreign network, "not calibrated"; whole or not at all.
 
     Args:
-        kind: one of `KINDS`.
+        kind: "segwithu", a checkpoint of the method's authors, head included, or "weights", a state dict of the
+            recipe's backbone.
         source: the file of the foreign network.
-        recipe_file: holds what no weights file does: labels, channels, spacing, licence. Training settings are ignored.
+        recipe_file: describes network, labels, channels, spacing and licence. Training settings are ignored.
         licence: text to be handed on with the weights; None for a notice of our own.
 
     Raises:
@@ -155,12 +148,10 @@ def import_checkpoint(
         OutputError: `target` exists or cannot be written.
     """
     regular_file(source, f"give the file for --kind {kind}")
-    blocks, brings_head = read_recipe_json(recipe_file), kind == "segwithu"
-    if brings_head:
-        blocks = _described(source, blocks)
+    recipe, brings_head = read_recipe(recipe_file), kind == "segwithu"
     origin = f"imported from {source.resolve().parent.name}/{source.name} ({kind}, SHA-256 {file_sha256(source)})"
     facts = {"ood_reference": None, "origin": origin}
-    bundle = plain_bundle(recipe_from_json(blocks, str(recipe_file)), "0" * 64, facts, trained=brings_head)
+    bundle = plain_bundle(recipe, "0" * 64, facts, trained=brings_head)
 
     def fill(network: SegWithU) -> None:
         if brings_head:
@@ -170,17 +161,6 @@ def import_checkpoint(
 
     text = licence_notice(bundle.about) if licence is None else _text(licence)
     return write_imported(bundle, str(recipe_file), fill, text, target, overwrite)
-
-
-def _described(source: Path, blocks: Mapping[str, Any]) -> dict[str, Any]:
-    """Take filters and sizes of the head from the authors' tensors, and the paper's taps if the recipe names none."""
-    kind = str(blocks.get("backbone", {}).get("kind", "dynunet"))[:60]
-    if kind != "dynunet":
-        raise InputError(f"{source} contains a DynUNet, but the recipe's backbone is {kind}: correct the recipe.")
-    filters, sizes = checkpoints.authors_sizes(source)
-    backbone = {"kind": "dynunet", "filters": filters, **blocks.get("backbone", {})}
-    head = {"variant": "paper", "taps": PAPER_TAPS, **sizes, **blocks.get("head", {})}
-    return {**blocks, "backbone": backbone, "head": head}
 
 
 def _text(path: Path) -> str:

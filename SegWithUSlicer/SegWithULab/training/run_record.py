@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .run_folder import RunFolder
 
 FACT, REMARKS = "voxels_sha256", "remarks"
-"""Of `run.json`: role -> hash -> name (None where hashes were to be left out), and sentences for the model card."""
+"""Of `run.json`: role -> hash -> name (None where a model keeps no hashes), and sentences for the model card."""
 ALLOW = "--allow-seen-cases"
 Known = Mapping[str, Mapping[str, str]]
 """Cases that were seen: by role, voxel hash -> name ("" where the name is not known)."""
@@ -107,13 +107,11 @@ def noted_roles(
     train: Sequence[PreparedCase],
     select: Sequence[PreparedCase],
     allowed: bool = False,
-    hashes: bool = True,
 ) -> dict[str, Any]:
     """Add to the facts of a run with which cases it is trained and validated, besides those that it knows.
 
     Args:
         allowed: whether cases may have been seen in the other role.
-        hashes: False leaves them out, from now on.
 
     Returns:
         The facts that change.
@@ -127,14 +125,14 @@ def noted_roles(
         given = {case.voxels_sha256: case.name for case in cases}
         remarks += [one for one in check_unseen(role, given, roles, allowed) if one not in remarks]
         roles[role] = {**roles.get(role, {}), **given}
-    return {FACT: roles if hashes and known is not None else None, REMARKS: remarks}
+    return {FACT: None if known is None else roles, REMARKS: remarks}
 
 
-def run_record(run: "RunFolder", calibration: Mapping[str, str] | None, remarks: Sequence[str] = ()) -> TrainingRecord:
+def run_record(run: "RunFolder", calibration: Mapping[str, str], remarks: Sequence[str] = ()) -> TrainingRecord:
     """Make the record of a bundle that is made of a run.
 
     Args:
-        calibration: hash -> name of the calibration cases; None to leave hashes out.
+        calibration: hash -> name of the calibration cases.
         remarks: further sentences for the card.
     """
     facts, recipe = run.facts(), run.recipe()
@@ -159,7 +157,7 @@ def run_record(run: "RunFolder", calibration: Mapping[str, str] | None, remarks:
         roles=None if roles is None else {role: sorted(seen) for role, seen in roles.items()},
         remarks=tuple(facts.get(REMARKS, [])),
     )
-    return record.with_role("calibration", None if calibration is None else list(calibration), remarks)
+    return record.with_role("calibration", list(calibration), remarks)
 
 
 def copy_logs(run: "RunFolder", bundle: Path) -> None:

@@ -1,7 +1,7 @@
 """Lines by structure: what a few patients teach, what stays the model's, and what is refused."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from scipy.special import expit, logit
 from SegWithUCore.calibration.error_counts import ErrorCounts, count_errors
 from SegWithUCore.calibration.structure_lines import StructureLine, StructureLines
 from SegWithUCore.models.input_spec import Label
+from SegWithUCore.util.strict_json import typed
 from SegWithULab.calibration.fit_structure_lines import (
     expected_errors,
     fit_structure_lines,
@@ -104,7 +105,7 @@ def test_only_pairs_that_the_references_know_are_moved() -> None:
     other = np.array([[[2, 1, 0], [1, 1, 3]]], np.uint8)
     moved = float(expit(0.5 * logit(0.2) + 1.0))
     assert lines(chance, drawn, other).ravel() == pytest.approx([moved, moved, 0.2, 0.2, 0.2, 0.2])
-    assert StructureLines.from_json(lines.to_json()) == lines
+    assert typed(StructureLines, asdict(lines)) == lines
     alike = replace(lines, together=(0, 1, 1, 3))  # one label for both: nobody knows which of them it is
     assert (alike(chance, drawn, other) == chance).all()
 

@@ -74,6 +74,11 @@ def test_a_size_that_is_none_is_refused(wrong: Any) -> None:
         recipe_from_json(tiny_recipe(input={"spacing_mm": None, "slice_edge": wrong}), "recipe.json")
 
 
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(InputError, match="precision"):
+        recipe_from_json(tiny_recipe(input={"precision": "half"}), "recipe.json")
+
+
 def test_it_excludes_a_working_spacing() -> None:
     with pytest.raises(InputError, match="slice_edge goes without spacing_mm"):
         recipe_from_json(tiny_recipe(input={"slice_edge": 64}), "recipe.json")

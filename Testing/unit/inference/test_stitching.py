@@ -303,5 +303,3 @@ def test_a_model_may_run_in_bfloat16_and_says_so_in_its_input(
     record_property("voxels of another class in bfloat16", differing)
     assert differing < 2e-3
     assert abs(found.error_probability - expected.error_probability).mean() < 1e-3
-    with pytest.raises(ValueError, match="no precision 'half', choose from float32, bfloat16"):
-        InputSpec.from_json({**spec.to_json(), "precision": "half"})

@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 
-from SegWithUCore.io.roi import VoxelBox
+from SegWithUCore.io.roi import EMPTY, VoxelBox
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.web import case_volumes
 from SegWithUCore.web.case_volumes import (
-    EMPTY,
     STEPS,
     display_image,
     display_labels,
     display_map,
-    filled_box,
     region_masks,
 )
 
@@ -88,7 +86,7 @@ def test_what_is_no_label_is_refused(wrong):
 def test_no_labels_are_an_empty_box():
     shown = display_labels(np.zeros(SHAPE, np.uint8), "it")
     assert (shown.box, shown.array.size) == (EMPTY, 0)
-    assert filled_box(np.zeros(SHAPE, np.uint8)) == EMPTY
+    assert VoxelBox.around(np.zeros(SHAPE, np.uint8)) == EMPTY
     assert shown.crop(VoxelBox((0, 0, 0), (2, 2, 2))).box == EMPTY
 
 

@@ -157,18 +157,21 @@ def test_a_refused_head_on_a_model_leaves_the_folder_as_it_was(
     assert {path.name: path.read_bytes() for path in own.iterdir()} == before
 
 
-def test_hashes_may_be_left_out_and_the_card_says_so(shop: Shop, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert shop.train("backbone", run, "--recipe", str(shop.recipe), "--no-hashes") == 0
-    assert shop.train("head", run) == 0
-    assert RunFolder(run).facts()["voxels_sha256"] is None
-    assert shop.calibrate(tmp_path / "model", "calibration", source=("--run", str(run))) == 0
-    record = read_record(tmp_path / "model")
+def test_hashes_may_be_taken_out_and_the_card_says_so(shop: Shop, tmp_path: Path) -> None:
+    model = shutil.copytree(shop.model, tmp_path / "model")
+    path = model / "training" / "record.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"voxels_sha256": None}), encoding="utf-8"
+    )
+    assert shop.evaluate(model, "test", "--record") == 0
+    record = read_record(model)
     assert record is not None
     assert record.roles is None
-    assert "Voxel hashes of the cases were left out as the maker wished (--no-hashes)" in card(tmp_path / "model")
-    assert shop.calibrate(tmp_path / "again", "calibration", "--no-hashes") == 0
-    assert "(--no-hashes)" in card(tmp_path / "again")
+    assert "Voxel hashes of the cases were left out as the maker wished" in card(model)
+    recipe = {"about": record.recipe["about"], "backbone": {"model": str(model)}} if record.recipe else {}
+    (tmp_path / "head.json").write_text(json.dumps(recipe), encoding="utf-8")
+    assert shop.train("head", tmp_path / "run", "--recipe", str(tmp_path / "head.json"), "--epochs", "1") == 0
+    assert RunFolder(tmp_path / "run").facts()["voxels_sha256"] is None
 
 
 def test_a_damaged_record_is_told(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

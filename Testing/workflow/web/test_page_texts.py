@@ -25,9 +25,14 @@ from SegWithUCore.review.log_format import (
     to_line,
 )
 from SegWithUCore.review.state import ReviewState
-from SegWithUCore.review.verdicts import GIVEN, Verdict, count_text
+from SegWithUCore.review.verdicts import GIVEN, Verdict
 from SegWithUSlicerLib.scene.map_display import COLOUR_MAPS
 from SegWithUSlicerLib.scene.readout import volume_text
+
+
+def count_text(given: list[Verdict | None]) -> str:
+    """The verdicts that want attention, as the page counts them: "1 rejected, 0 for a second reader"."""
+    return ", ".join(f"{given.count(verdict)} {verdict.counted}" for verdict in GIVEN if verdict.wants_attention)
 
 
 def test_colours_are_those_of_slicers_overlay(modules: Any) -> None:
