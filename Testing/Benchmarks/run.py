@@ -28,6 +28,7 @@ QUOTED = {
     "simulated-readers": "simulated_readers.py",
     "scrolled-contours": "scrolled_contours.py",
     "rescans": "rescans.py",
+    "review-intervals": "review_intervals.py",
     "acdc-folds": "acdc/patient_folds.py",
     "acdc-candidates": "acdc/acdc_candidates.py",
 }

@@ -49,34 +49,46 @@ def position_of(contour: Scroll, case: Reviewed, now: np.ndarray, dice: np.rando
     return min(range(len(contour.counts)), key=wrong)
 
 
-def scrolled(
+def gestures(
     case: Reviewed, regions: Mapping[int, Sequence[Region]], labels: np.ndarray, dice: np.random.Generator | None
-) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Return the labels after a review, and each structure after its first gesture."""
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield a structure, how many of its regions are done, and all labels (the next gesture changes them)."""
     assessed = case.assessed
-    now, whole, done = np.asarray(assessed.segmentation).copy(), dict[int, np.ndarray](), list[int]()
+    now, done = np.asarray(assessed.segmentation).copy(), list[int]()
     fixed, (z, y, x) = np.zeros(now.shape, bool), assessed.spacing_zyx.tolist()
     error = np.asarray(assessed.error_probability, np.float32)
     for value, own in regions.items():
-        for region in (None, *own[:REGIONS]):
+        for count, region in enumerate((None, *own)):
             maps = (np.asarray(assessed.segmentation), np.asarray(assessed.runner_up), error)
             volumes = Volumes(now, *maps, fixed, tuple(done), (z, y, x))
             contour = Scroll(volumes, value, None if region is None else labels == region.id)
             places, drawn = contour.at(position_of(contour, case, now, dice))
             now.ravel()[places] = drawn
-            whole.setdefault(value, now == value)
+            yield value, count, now
         done.append(value)
+
+
+def scrolled(
+    case: Reviewed, regions: Mapping[int, Sequence[Region]], labels: np.ndarray, dice: np.random.Generator | None
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Return the labels after a review, and each structure after its first gesture."""
+    now, whole = np.asarray(case.assessed.segmentation), dict[int, np.ndarray]()
+    for value, _, now in gestures(case, regions, labels, dice):
+        whole.setdefault(value, now == value)
     return now, whole
 
 
-def keyed(case: Reviewed, voxels: Any, regions: Sequence[Region], value: int) -> np.ndarray:
-    """Return a structure after the better of two keys, drawn or runner-up, for each region."""
+def keyed(
+    case: Reviewed, voxels: Any, regions: Sequence[Region], value: int, dice: np.random.Generator | None = None
+) -> np.ndarray:
+    """Return a structure after the better of two keys, drawn or runner-up, a region; with `dice` some are wrong."""
     mask, truth = (np.asarray(case.assessed.segmentation) == value).ravel(), (case.truth == value).ravel()
     runner_up = np.asarray(case.assessed.runner_up).ravel()
-    for region in regions[:REGIONS]:
+    for region in regions:
         here = voxels(region.id)
         flipped = runner_up[here] == value
-        if np.count_nonzero(flipped != truth[here]) < np.count_nonzero(mask[here] != truth[here]):
+        is_better = np.count_nonzero(flipped != truth[here]) < np.count_nonzero(mask[here] != truth[here])
+        if is_better != (dice is not None and dice.random() < RANDOM_SHARE):
             mask[here] = flipped
     return mask.reshape(case.truth.shape)
 
@@ -87,8 +99,9 @@ def rows(case: Reviewed) -> Iterator[tuple[str, dict[str, Any]]]:
     found = find_regions(case.assessed)
     voxels = voxels_of(found.labels)
     regions = {value: [one for one in found.regions if one.is_about((name,))] for name, value in case.asked.items()}
-    after, whole = scrolled(case, regions, np.asarray(found.labels), None)
-    noisy, _ = scrolled(case, regions, np.asarray(found.labels), np.random.default_rng(0))
+    first = {value: own[:REGIONS] for value, own in regions.items()}
+    after, whole = scrolled(case, first, np.asarray(found.labels), None)
+    noisy, _ = scrolled(case, first, np.asarray(found.labels), np.random.default_rng(0))
     others = [int(value) for value in np.unique(case.truth[scored]) if value and value not in regions]
     for name, value in case.asked.items():
         truth = case.truth == value
@@ -97,8 +110,8 @@ def rows(case: Reviewed) -> Iterator[tuple[str, dict[str, Any]]]:
             "whole": whole[value],
             "scroll": after == value,
             "one in five at random": noisy == value,
-            "keys": keyed(case, voxels, regions[value], value),
-            "brush": corrected(case, voxels, regions[value][:REGIONS], value, "perfect"),
+            "keys": keyed(case, voxels, first[value], value),
+            "brush": corrected(case, voxels, first[value], value, "perfect"),
         }
         yield without_side(name), {key: figures(mask, truth, scored) for key, mask in masks.items()}
     for value in others:

@@ -50,23 +50,30 @@ class Reviewed:
     Attributes:
         truth: label values of the model; `IGNORED` is not scored.
         asked: label value by name.
+        patient: each head is one; a scan for hippocampi.
     """
 
     assessed: Assessed
     truth: np.ndarray
     asked: Mapping[str, int]
+    patient: str
 
 
-def cases(cache: Path, group: str) -> Iterator[Reviewed]:
-    """Segment the cases of a group, where that is not done yet, and read them with their references."""
+def cases(cache: Path, group: str, part: str = "") -> Iterator[Reviewed]:
+    """Segment the cases of a group, where that is not done yet, and read them with their references.
+
+    Args:
+        part: of the brains (default: decision), or role of the hippocampi (default: test).
+    """
     if group == "brain":
-        found = {name: (DATA / "brains" / "images" / f"brain_{name}.nii.gz", read) for name, read in brains("decision")}
+        listed = brains(part or "decision")
+        found = {name: (DATA / "brains" / "images" / f"brain_{name}.nii.gz", name, read) for name, read in listed}
     else:
-        listed = find_cases(f"{DATA / 'hippocampus' / 'split_by_scan.csv'}:test")
-        found = {each.name: (each.channels[0], lambda each=each: each) for each in listed}
-    call = [sys.executable, "-m", "SegWithUCore.cli", "segment", *(str(image) for image, _ in found.values())]
+        sides = find_cases(f"{DATA / 'hippocampus' / 'split_by_scan.csv'}:{part or 'test'}")
+        found = {each.name: (each.channels[0], each.patient, lambda each=each: each) for each in sides}
+    call = [sys.executable, "-m", "SegWithUCore.cli", "segment", *(str(image) for image, *_ in found.values())]
     subprocess.run([*call, "-m", group, "-o", str(cache / group), "--resume", "--quiet"], check=True)
-    for image, read in found.values():
+    for image, patient, read in found.values():
         folder = cache / group / image.name.removesuffix(".nii.gz")
         case, given = read_case(folder), read()
         reference = given.truth if group == "brain" else reorient(read_labels(given.reference), "RAS")
@@ -80,7 +87,7 @@ def cases(cache: Path, group: str) -> Iterator[Reviewed]:
             error, drawn.astype(np.uint8), runner_up.astype(np.uint8), names, ijk_to_ras(maps[0]),
             asked=list(values.values()),
         )  # fmt: skip
-        yield Reviewed(assessed, truth, values)
+        yield Reviewed(assessed, truth, values, patient)
 
 
 def shifted(mask: np.ndarray) -> np.ndarray:
@@ -107,10 +114,15 @@ def voxels_of(labels: np.ndarray) -> Callable[[int], np.ndarray]:
 
 
 def corrected(
-    case: Reviewed, voxels: Callable[[int], np.ndarray], regions: Sequence[Region], value: int, reader: str
+    case: Reviewed,
+    voxels: Callable[[int], np.ndarray],
+    regions: Sequence[Region],
+    value: int,
+    reader: str,
+    seed: int = 0,
 ) -> np.ndarray:
     """Return the mask of a structure after a reader has gone through regions."""
-    dice = np.random.default_rng(value)
+    dice = np.random.default_rng([value, seed] if seed else value)
     mask, truth = (case.assessed.segmentation == value).ravel(), case.truth == value
     truth = (shifted(truth) if reader == "half a voxel" else truth).ravel()
     runner_up, truth_shape = np.asarray(case.assessed.runner_up).ravel(), case.truth.shape
