@@ -7,7 +7,7 @@
 There are no real pairs. Groups:
 
 - `brain-synthesised`: four anatomies of each head map that the network was not trained with (17 to 20), warped once,
-  then scanned twice in the T1 protocol of the recipe. What a brain bundle ships is fitted on these.
+  then scanned three times in the T1 protocol of the recipe. What a brain bundle ships is fitted on these.
 - `brain-real`: the five decision brains, each perturbed twice. They measure; nothing is fitted on them.
 - `hippocampus-calibration`, `hippocampus-test`: hippocampi of these roles, each perturbed twice. The first fit.
 
@@ -56,8 +56,11 @@ from SegWithULab.training.synthesis import PARTS, UNIT, Synthesiser
 GROUPS = ("brain-synthesised", "brain-real", "hippocampus-calibration", "hippocampus-test")
 FITTED = {"brain-synthesised": SYNTHESISED, "hippocampus-calibration": PERTURBED}
 """Groups that intervals are fitted on, and how they were scanned."""
+MEASURED = {"brain-synthesised": "brain-real", "hippocampus-calibration": "hippocampus-test"}
+"""Groups of real images in which it is counted how often the intervals held."""
 RESULTS = Path(__file__).resolve().parent / "results" / "rescans.json"
-MAPS, ANATOMIES, SCANS = (17, 18, 19, 20), 4, 2
+MAPS, ANATOMIES, SCANS = (17, 18, 19, 20), 4, 3
+"""Of a map there are so many anatomies, each scanned so often."""
 HEAD, CROP = (5.0, 6.0), (3.0, 1.0)
 """Largest turn in degrees and shift in mm between two scans."""
 BIAS, GREY, GAMMA = 0.1, 0.01, 0.05
@@ -116,7 +119,7 @@ def positions(shape: Sequence[int], limits: tuple[float, float], scan: np.random
 
 
 def synthesised() -> Iterator[tuple[str, sitk.Image]]:
-    """Scan warped head maps twice, three of four stripped; yields name and image."""
+    """Scan warped head maps three times, three of four stripped; yields name and image."""
     settings = replace(SETTINGS, mirrored=0.0, grey_values_share=1.0, rotation_degrees=5.0, shift_mm=3.0)
     maker = Synthesiser(settings, InputSpec.from_json(RECIPE["input"]), VALUES)
     for number, anatomy in itertools.product(MAPS, range(ANATOMIES)):
@@ -146,7 +149,7 @@ def perturbed(name: str, path: Path, limits: tuple[float, float]) -> Iterator[tu
     array = sitk.GetArrayViewFromImage(image)
     there, brightest = array.min() < array, float(np.percentile(array[array > array.min()], 99.5))
     centre = image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()])
-    for scan in range(1, SCANS + 1):
+    for scan in (1, 2):
         drawn = generator(name, str(scan))
         turns, shifts = (drawn.uniform(-limit, limit, 3) for limit in limits)
         moved = sitk.Euler3DTransform(centre, *np.radians(turns).tolist(), shifts.tolist())
@@ -184,7 +187,8 @@ def measured(fitted: Mapping[str, ChangeInterval], folder: Path) -> dict[str, An
     """Count, by structure, in how many pairs the interval held no change; with the spread of the pairs in percent."""
     volumes, patients = volumes_of(folder)
     counts: dict[str, list[tuple[bool, float]]] = {}
-    for first, second in by_patient(patients).values():
+    pairs_of = [itertools.combinations(scans, 2) for scans in by_patient(patients).values()]
+    for first, second in itertools.chain(*pairs_of):
         for name, before in volumes[first].items():
             after, interval = volumes[second].get(name, 0.0), fitted.get(without_side(name))
             if before > 0 and after > 0 and interval is not None:
@@ -228,8 +232,10 @@ def main() -> int:
             if group.partition("-")[0] == fit_on.partition("-")[0]:
                 found[f"{group} by {fit_on}"] = measured(fitted, options.cache / group)
         if options.ship:
-            bundle = resolve_model(fit_on.partition("-")[0])
-            write_description(replace(bundle, changes=fitted), cast(Path, bundle.folder))
+            bundle, judge = resolve_model(fit_on.partition("-")[0]), found[f"{MEASURED[fit_on]} by {fit_on}"]
+            counts = {name: {"held": each["held"], "held_of": each["pairs"]} for name, each in judge.items()}
+            held = {name: replace(each, **counts.get(name, {})) for name, each in fitted.items()}
+            write_description(replace(bundle, changes=held), cast(Path, bundle.folder))
     write_text(RESULTS, to_json(found) + "\n")
     return 0
 

@@ -27,6 +27,7 @@ class ChangeInterval:
         level: share of the pairs of scans without a change.
         patients, scans: on which it was fitted.
         scanned: `SYNTHESISED` from label maps, real images `PERTURBED`, or really `AGAIN`.
+        held, held_of: pairs of other real images in which it held no change, of so many; None if nobody measured it.
     """
 
     half_width: float
@@ -34,6 +35,8 @@ class ChangeInterval:
     patients: int
     scans: int
     scanned: str
+    held: int | None = None
+    held_of: int | None = None
 
     def __call__(self, before_mm3: float, after_mm3: float) -> tuple[float, float, float]:
         """Return the change, and the ends of its interval, in percent of the volume before, which is not 0."""

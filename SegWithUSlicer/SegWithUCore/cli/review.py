@@ -164,9 +164,9 @@ def _worklist_table(worklist: Worklist) -> str:
 def run_compare(options: argparse.Namespace, console: Console) -> int:
     """Compare scans of one patient: did a structure change?
 
-    Print the volume of each structure to be measured in the first scan and in each later one, the change, and its 90 %
-    interval, from pairs of scans in which nothing changed: a change whose interval leaves out 0 is called changed. Of
-    ten structures without a change about one is called so by chance. What a reader edited has no interval. All scans
+    Print the volume of each structure to be measured in the first scan and in each later one, the change, and its
+    90 % interval, from pairs of scans in which nothing changed: a change whose interval leaves out 0 is called changed.
+    Of ten structures without a change about one is called so by chance. What a reader edited has no interval. All scans
     must be segmented by the same model and be of one contrast.
 
     Examples:
@@ -197,7 +197,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
 
 def _changes_table(found: Comparison) -> str:
     several = ["scan"] if len(found.scans) > 2 else []
-    header = ["structure", *several, "before mm³", "after mm³", "change", "90 % interval", "detectable", "verdict"]
+    header = ["structure", *several, "before mm³", "after mm³", "change", "interval", "detectable", "verdict"]
     rows = [[each.structure, *[each.scan][: len(several)], *each.cells()] for each in found.changes]
     return table(
         header, rows, words=[place for place, title in enumerate(header) if title in ("structure", "scan", "verdict")]

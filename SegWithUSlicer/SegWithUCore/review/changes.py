@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calibration.change import SCANNED_TEXT, ChangeInterval
+from ..calibration.held import names_level
 from ..case.case_file import SEGMENTATION_FILE, asked_structures, naming_case, read_case
 from ..case.case_files import case_volume
 from ..case.case_image import case_image
@@ -45,7 +46,8 @@ class Change:
         percent: change in percent of the volume before; None if that is 0.
         interval_percent: of the change; None where no interval is known, or none holds.
         detectable_percent: smallest growth that is told from no change.
-        verdict: `CHANGED`, `NO_CHANGE` or `UNKNOWN`, with the `reason` of the last.
+        verdict: `CHANGED`, `NO_CHANGE` or `UNKNOWN`.
+        reason: why it is not comparable, or why its interval is not to be relied on.
     """
 
     structure: str
@@ -228,7 +230,9 @@ def _change(name: str, first: Scan, scan: Scan, interval: ChangeInterval | None)
         return Change(name, scan.name, before, after, percent, None, None, UNKNOWN, reason)
     percent, low, high = interval(before, after)
     verdict = NO_CHANGE if low <= 0 <= high else CHANGED
-    return Change(name, scan.name, before, after, percent, (low, high), interval.detectable_percent, verdict)
+    is_poor = not names_level(interval.held, interval.held_of)
+    reason = f"its interval held in {interval.held} of {interval.held_of} real pairs only" if is_poor else ""
+    return Change(name, scan.name, before, after, percent, (low, high), interval.detectable_percent, verdict, reason)
 
 
 def warnings_of(first: Scan, scan: Scan) -> list[str]:
