@@ -7,7 +7,8 @@ After the first k regions of a structure its volume would be V + G + b M, give o
 G the expected gain (error probability of voxels outside the structure whose runner-up it is, less that of its own),
 M the expected wrong volume (their sum) plus a floor. G and M count voxels that the reader has not seen, neither in a
 region nor by changing them. b is the median of (true volume - V - G) / M, and c the conformal quantile of the distance
-from it, one value a patient, the largest of the sides; by structure (sides together), k and reader.
+from it, one value a patient, the largest of the sides; by structure (sides together), k and reader. `each_side` has the
+summary where each side counts as a patient: narrower, and without the guarantee.
 
 Readers, all noisy: *brush* takes the runner-up for one in five regions, and makes the others right; *scroll* sets the
 contour of the structure and those of its regions, one in five at random; *keys* keeps or flips regions, one in five the
@@ -96,12 +97,13 @@ def conformal(values: Sequence[float], level: float = LEVEL) -> float:
     return sorted(values)[rank - 1] if rank <= len(values) else float("inf")
 
 
-def fitted(reviews: Sequence[Review]) -> tuple[float, float]:
+def fitted(reviews: Sequence[Review], each_side: bool = False) -> tuple[float, float]:
     """Return b and c of reviews of one structure, step and reader."""
-    shift, by_patient = float(np.median([each.residual for each in reviews])), dict[str, float]()
+    shift, largest = float(np.median([each.residual for each in reviews])), dict[tuple[Any, ...], float]()
     for each in reviews:
-        by_patient[each.patient] = max(by_patient.get(each.patient, 0.0), abs(each.residual - shift))
-    return shift, conformal(list(by_patient.values()))
+        unit = (each.patient, each.case, each.label) if each_side else (each.patient,)
+        largest[unit] = max(largest.get(unit, 0.0), abs(each.residual - shift))
+    return shift, conformal(list(largest.values()))
 
 
 def measured(review: Review, shift: float, width: float) -> tuple[bool, float]:
@@ -192,7 +194,7 @@ def split(group: str, reviews: Sequence[Review]) -> Iterator[tuple[list[Review],
         yield tuple([each for each in reviews if (fold[each.patient] == left_out) is own] for own in (False, True))  # type: ignore[misc]
 
 
-def intervals(group: str, reviews: Sequence[Review]) -> Measured:
+def intervals(group: str, reviews: Sequence[Review], each_side: bool = False) -> Measured:
     """Fit and measure each structure, step and reader of a group."""
 
     def key(each: Review) -> tuple[str, str, int]:
@@ -201,7 +203,7 @@ def intervals(group: str, reviews: Sequence[Review]) -> Measured:
     found: Measured = []
     for _, same in groupby(sorted((each for each in reviews if each.group == group), key=key), key):
         for fit, rest in split(group, list(same)):
-            numbers = fitted(fit)
+            numbers = fitted(fit, each_side)
             found += [(each, *measured(each, *numbers)) for each in rest]
     return found
 
@@ -284,7 +286,12 @@ def main() -> int:
         own = [each for each in found if each[0].reader != "keys"]
         names = sorted({each[0].structure for each in own})
         rows = {name: summary([each for each in own if each[0].structure == name]) for name in names}
-        results[group] = {"structures": {**rows, f"all ({group})": summary(own)}, "gestures": by_gesture(found)}
+        narrow = summary([each for each in intervals(group, reviews, True) if each[0].reader != "keys"])
+        results[group] = {
+            "each_side": narrow,
+            "structures": {**rows, f"all ({group})": summary(own)},
+            "gestures": by_gesture(found),
+        }
     RESULTS.write_text(to_json(results), "utf-8")
     print(table(results))
     return 0
