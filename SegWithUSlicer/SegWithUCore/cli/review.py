@@ -12,7 +12,7 @@ from ..case.case_folders import case_folders, deeper_cases
 from ..models.installed import resolve_model
 from ..regions.region import UNCERTAIN, Region, competition_text
 from ..report.render import render
-from ..review.changes import CHANGED, NO_CHANGE, UNKNOWN, Comparison, compare
+from ..review.changes import CHANGED, HEADER, NO_CHANGE, UNKNOWN, Comparison, compare
 from ..review.changes import COLUMNS as CHANGE_COLUMNS
 from ..review.columns import Table, columns_of
 from ..review.merge import merge_reviews
@@ -174,9 +174,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     compare results/scan_2021 results/scan_2024 results/scan_2026 --output changes
     """
     folders = case_folders(options.scans)
-    refuse_if((len(folders) < 2, f"{options.scans[0]} is one scan: give two or more, oldest first."))
-    made = read_case(folders[0])["model"]
-    found = compare(folders, resolve_model(options.model or f"{made['name']}@{made['version']}"))
+    found = compare(folders, resolve_model(options.model) if options.model else None)
     for warning in found.warnings:
         console.note(f"Warning: {warning}")
     if options.output:
@@ -196,12 +194,8 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
 
 
 def _changes_table(found: Comparison) -> str:
-    several = ["scan"] if len(found.scans) > 2 else []
-    header = ["structure", *several, "before mm³", "after mm³", "change", "interval", "detectable", "verdict"]
-    rows = [[each.structure, *[each.scan][: len(several)], *each.cells()] for each in found.changes]
-    return table(
-        header, rows, words=[place for place, title in enumerate(header) if title in ("structure", "scan", "verdict")]
-    )
+    rows = [[each.structure, each.scan, *each.cells()] for each in found.changes]
+    return table(HEADER, rows, words=(0, 1, len(HEADER) - 1))
 
 
 def run_web(options: argparse.Namespace, console: Console) -> int:

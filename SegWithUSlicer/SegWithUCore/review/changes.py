@@ -21,7 +21,8 @@ from ..case.case_image import case_image
 from ..case.structures_table import WHOLES
 from ..models.bundle import Bundle
 from ..models.input_spec import BOTH_SIDES, without_side
-from ..util.errors import InputError
+from ..models.installed import resolve_model
+from ..util.errors import InputError, UsageError
 from .reviewed_case import read_shown_case
 
 CHANGED, NO_CHANGE, UNKNOWN = "changed", "not distinguishable from no change", "not comparable"
@@ -36,6 +37,8 @@ COLUMNS = (
     *("percent_high", "detectable_percent", "verdict", "reason"),
 )
 """Of `changes.csv`."""
+HEADER = ("structure", "scan", "before mm³", "after mm³", "change", "interval", "detectable", "verdict")
+"""Of the tables that show structure, scan and `Change.cells`."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def volumes_by_name(case: Mapping[str, Any]) -> dict[str, float]:
     return {str(each["name"]): float(each["volume_mm3"]) for each in (*entries, *(case.get(WHOLES[0]) or []))}
 
 
-def compare(folders: Sequence[Path], bundle: Bundle) -> Comparison:
+def compare(folders: Sequence[Path], bundle: Bundle | None = None) -> Comparison:
     """Compare scans of one patient with the first of them, structure by structure.
 
     Only what is to be measured is compared, with totals of it. What a reader edited in one scan alone is not
@@ -148,11 +151,17 @@ def compare(folders: Sequence[Path], bundle: Bundle) -> Comparison:
 
     Args:
         folders: case folders in order of date.
-        bundle: the model that segmented them all.
+        bundle: the model that segmented them all; None for the installed one that the first case names.
 
     Raises:
         InputError: a case is damaged or of another model, two are of one image, or their contrasts differ.
+        UsageError: there is one scan alone, or the model is not installed.
     """
+    if len(folders) < 2:
+        raise UsageError("One scan cannot be compared: give two or more, oldest first.", "one-scan")
+    if bundle is None:
+        made = read_case(folders[0])["model"]
+        bundle = resolve_model(f"{made['name']}@{made['version']}")
     scans = [_read(folder, bundle) for folder in folders]
     first, later = scans[0], scans[1:]
     asked = set.intersection(*(set(asked_structures(scan.case)) for scan in scans))

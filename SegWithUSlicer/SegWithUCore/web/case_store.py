@@ -83,6 +83,20 @@ class CaseStore:
                 voxels -= self._pages.pop(next(iter(self._pages))).volumes.grid.voxels
             return page
 
+    def compare(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Compare scans of one patient with the first of them by name: a table of texts.
+
+        Raises:
+            KeyError: no case has one of these numbers.
+            InputError: as `changes.compare`.
+        """
+        from ..review.changes import HEADER, compare
+
+        found = compare(sorted((_no_link(self._folders[id_]) for id_ in ids), key=lambda folder: folder.name))
+        rows = [[each.structure, each.scan, *each.cells()] for each in found.changes]
+        title = f"Changes since {found.scans[0]}"
+        return {"title": title, "header": HEADER, "rows": rows, "warnings": found.warnings, "basis": found.basis}
+
     def _entry(self, folder: Path, reviewer: str) -> WorklistEntry:
         try:
             return read_for_worklist(_no_link(folder), reviewer=reviewer)

@@ -37,6 +37,7 @@ class Routes:
         case = "/api/cases/([0-9]{1,9})"
         self._get: Table = {
             re.compile("/api/worklist"): self._worklist,
+            re.compile("/api/compare"): lambda query: store.compare(query.get("cases", "").split(",")),
             re.compile(case): lambda _query, id_: store.page(id_).to_json(id_),
             re.compile(f"{case}/volumes/([a-z_]{{1,40}})"): self._volume,
             re.compile(f"{case}/lines"): lambda query, id_: reviews.review(id_, query.get("session", "")).to_json(),

@@ -338,6 +338,31 @@ def test_the_list_is_filtered_and_sorted_and_fits_a_small_screen(cases: Path, vi
         assert window.troubles == []
 
 
+def test_two_ticked_scans_are_compared_and_what_cannot_be_is_said(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        window.wait("worklist")
+        page, button = window.page, window.page.get_by_role("button", name="Compare scans")
+        for name in CASES[:2]:
+            assert button.is_disabled()
+            page.get_by_label(f"Compare {name}").check()
+        button.click()
+        page.get_by_role("heading", name=f"Changes since {CASES[0]}").wait_for()
+        rows = page.locator(".changes tbody tr")
+        volumes = [read_case(cases / name)["structures"][1]["volume_mm3"] for name in CASES[:2]]
+        cells = rows.filter(has_text="anterior hippocampus").locator("td").all_inner_texts()
+        assert cells[:3] == [CASES[1], *(f"{volume:.0f}" for volume in volumes)]
+        assert cells[3] == f"{100 * (volumes[1] / volumes[0] - 1):+.1f} %" and cells[6].startswith("changed")
+        assert rows.count() == 3
+        page.get_by_label(f"Compare {CASES[1]}").uncheck()
+        shutil.copytree(cases / CASES[0], cases / "copy")
+        page.get_by_role("button", name="Reload").click()
+        page.locator(f"input:not(:checked)[aria-label='Compare {CASES[0]}']").check()
+        button.click()
+        page.get_by_text("are of one image").wait_for()
+        assert page.locator(".changes tbody tr").count() == 0
+
+
 def test_the_table_shows_figures_that_follow_the_reviewer(cases: Path, visit: Opener) -> None:
     with served(cases) as server:
         window = visit(server.gate.link)

@@ -69,6 +69,7 @@ class Application {
                 this.refreshWorklist(page);
             },
             reload: () => this.refreshWorklist(page),
+            compare: (ids) => this.source.compare(ids),
         });
         this.put(page.root, this.worklist.title || "Cases");
         this.setState("worklist");

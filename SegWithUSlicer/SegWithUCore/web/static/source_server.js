@@ -40,6 +40,10 @@ export class ServerSource {
         return this.ask(`api/worklist?reviewer=${encodeURIComponent(reviewer)}`);
     }
 
+    compare(ids) {
+        return this.ask(`api/compare?cases=${ids.join(",")}`);
+    }
+
     case(id) {
         return this.ask(caseAddress(id));
     }

@@ -3,13 +3,15 @@
 import { element } from "./dom.js";
 
 export class WorklistPage {
-    // `actions` has open(id), reviewerChanged(), reload().
+    // `actions` has open(id), reviewerChanged(), reload(), and compare(ids), which resolves to a table of changes.
     constructor(worklist, settings, actions) {
         this.worklist = worklist;
         this.settings = settings;
         this.actions = actions;
         // Column and direction; null is the worklist's own order.
         this.sorting = settings.sorting ?? null;
+        // Ids of the cases to be compared.
+        this.picked = new Set();
         this.make();
         this.fill();
     }
@@ -43,6 +45,16 @@ export class WorklistPage {
         this.alerts = element("div", { class: "messages" });
         this.summary = element("p", { class: "summary", role: "status" });
         this.about = element("div", { class: "about", "aria-live": "polite" });
+        this.compare = element(
+            "button",
+            {
+                disabled: true,
+                title: "Did a structure change? Tick two scans or more of one patient; the first by name is the baseline.",
+                on: { click: () => this.showChanges() },
+            },
+            "Compare scans",
+        );
+        this.changes = element("section", { class: "changes", "aria-live": "polite" });
         this.headers = this.worklist.columns.map((column, index) => {
             const button = element(
                 "button",
@@ -73,10 +85,12 @@ export class WorklistPage {
                 element("label", { class: "field grow" }, "Filter", this.filter),
                 element("label", { class: "check" }, this.flagged, "Only flagged"),
                 element("label", { class: "check" }, this.waiting, "Open for you"),
+                this.compare,
             ),
             this.alerts,
             this.summary,
             this.table,
+            this.changes,
             this.about,
             element(
                 "p",
@@ -160,6 +174,18 @@ export class WorklistPage {
             return element("td", { class: number ? "number" : one.can_open ? "" : "bad" }, content);
         });
         const tell = () => this.tell(one);
+        const pick = element("input", {
+            type: "checkbox",
+            checked: this.picked.has(one.id),
+            disabled: !one.can_open,
+            "aria-label": `Compare ${one.name}`,
+            on: {
+                change: () => {
+                    this.picked[pick.checked ? "add" : "delete"](one.id);
+                    this.compare.disabled = this.picked.size < 2;
+                },
+            },
+        });
         return element(
             "tr",
             {
@@ -167,15 +193,37 @@ export class WorklistPage {
                     mouseenter: tell,
                     focusin: tell,
                     click: (event) => {
-                        if (one.can_open && event.target !== open) {
+                        if (one.can_open && event.target !== open && event.target !== pick) {
                             this.actions.open(one.id);
                         }
                     },
                 },
             },
-            element("th", { scope: "row" }, open),
+            element("th", { scope: "row" }, pick, open),
             ...cells,
         );
+    }
+
+    // Shows how the structures of the ticked scans differ.
+    async showChanges() {
+        this.compare.disabled = true;
+        this.changes.replaceChildren(element("p", { role: "status" }, "Comparing …"));
+        try {
+            const found = await this.actions.compare([...this.picked]);
+            const header = found.header.map((title) => element("th", { scope: "col" }, title));
+            const rows = found.rows.map(([name, ...cells]) =>
+                element("tr", {}, element("th", { scope: "row" }, name), ...cells.map((text) => element("td", {}, text))),
+            );
+            this.changes.replaceChildren(
+                element("h2", {}, found.title),
+                ...found.warnings.map((text) => element("p", { class: "banner alert" }, text)),
+                element("table", {}, element("thead", {}, element("tr", {}, ...header)), element("tbody", {}, ...rows)),
+                element("p", {}, found.basis),
+            );
+        } catch (error) {
+            this.changes.replaceChildren(element("p", { class: "banner bad alert" }, error.message));
+        }
+        this.compare.disabled = this.picked.size < 2;
     }
 
     // Says why a case has its status.
