@@ -268,7 +268,8 @@ def warnings_of(first: Scan, scan: Scan) -> list[str]:
         texts = [" x ".join(f"{edge:.3g}" for edge in each) for each in spacings]
         found.append(f"{pair} have voxels of {texts[0]} and {texts[1]} mm: volumes may differ for that alone.")
     for one in (first, scan):
-        warned = len([each for each in one.case["ood"]["warnings"] if each.get("structure") is None])
+        given = (one.case.get("ood") or {}).get("warnings") or []  # cases of earlier versions lack it
+        warned = len([each for each in given if each.get("structure") is None and each.get("severity") != "note"])
         found += [f"{one.name} is out of distribution in {warned} points: see its report."] if warned else []
     for total in first.case.get(WHOLES[0]) or []:
         if total.get("is_denominator") and first.volumes[total["name"]] > 0:
