@@ -59,7 +59,7 @@ def fit_change_intervals(
     return found
 
 
-def calibrate_pairs(bundle: Bundle, table: Path, target: Path, overwrite: bool = False, scanned: str = AGAIN) -> Bundle:
+def calibrate_pairs(bundle: Bundle, table: Path, target: Path, overwrite: bool = False) -> Bundle:
     """Write the bundle with intervals of change, fitted on segmented scans; everything else stays as it is.
 
     Args:
@@ -74,7 +74,12 @@ def calibrate_pairs(bundle: Bundle, table: Path, target: Path, overwrite: bool =
     cases = [read_case(folder) for folder in folders]
     for folder, case in zip(folders, cases, strict=True):
         check_alike(folder, case, bundle)
-    fitted = fit_change_intervals([volumes_by_name(case) for case in cases], [row["patient"] for row in rows], scanned)
+    images = [case["input"]["channels"][0]["voxels_sha256"] for case in cases]
+    twice = next((str(folders[place]) for place, image in enumerate(images) if image in images[:place]), "")
+    if twice or not all(row["patient"] for row in rows):
+        problem = f"has the image of {twice} twice" if twice else "has a scan without a patient"
+        raise InputError(f"{table} {problem}: give different scans, each with its patient.", "same-image")
+    fitted = fit_change_intervals([volumes_by_name(case) for case in cases], [row["patient"] for row in rows])
     if not fitted:
         what = f"{table} has fewer than {FEWEST_PATIENTS} patients with two scans of one structure"
         raise InputError(f"{what}: give more, without a change between the scans.", "too-few-pairs")

@@ -130,6 +130,10 @@ def test_what_cannot_be_compared_is_refused(
     (tmp_path / "few.csv").write_text(f"case,patient\n{first},a\n{again},a\n", encoding="utf-8")
     few = segwithu("calibrate", "-m", MODEL, "--pairs", tmp_path / "few.csv", "-o", tmp_path / "made")
     assert few.error_codes == ["too-few-pairs"] and not (tmp_path / "made").exists()
+    rows = (scans / "pairs.csv").read_text(encoding="utf-8").replace("case,patient\n", f"case,patient\n{copy},a\n")
+    (scans / "twice.csv").write_text(rows, encoding="utf-8")
+    twice = segwithu("calibrate", "-m", MODEL, "--pairs", scans / "twice.csv", "-o", tmp_path / "made")
+    assert twice.error_codes == ["same-image"] and not (tmp_path / "made").exists()
 
 
 def test_scans_of_other_contrasts_patients_and_spacings(scans: Path, images: list[Path]) -> None:
