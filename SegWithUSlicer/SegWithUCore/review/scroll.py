@@ -2,7 +2,7 @@
 
 A position gives the structure to the voxels that are most likely its own. Only voxels about which the model is unsure
 move, near the contour as it is now, and each only between its drawn label and its runner-up: no third label arises.
-The page has a twin of this in `scroll.js`; both give the same voxels.
+No gesture leaves islands or holes of the structure, or single voxels of a neighbour, that were not there before.
 """
 
 from collections.abc import Callable, Collection
@@ -17,6 +17,8 @@ LEAST_ERROR = np.float32(0.05)
 # How far a contour moves: of a whole structure, and of a region.
 STRUCTURE_MM, REGION_MM = 3.0, 2.0
 MOST_POSITIONS = 40
+# Of smoothing.
+PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class Scroll:
         at = np.stack(np.unravel_index(self.movable, volumes.now.shape))
         first = np.maximum(at.min(axis=1, initial=at.max(initial=0)) - 1, 0)
         box = tuple(slice(low, high + 2) for low, high in zip(first, at.max(axis=1, initial=0), strict=True))
-        self._own, self._at = volumes.now[box] == value, tuple(at - first.reshape(3, 1))
-        self._is_own = self._own[self._at]
+        self._now, self._at = volumes.now[box], tuple(at - first.reshape(3, 1))
+        self._own, self._before = self._now == value, self._now[self._at]
+        self._is_own, self._was_loose = self._own[self._at], self._is_loose(self._now)
         steps, own = min(MOST_POSITIONS, self.movable.size), int(np.count_nonzero(self._is_own))
         evenly = [self.movable.size * step // max(steps, 1) for step in range(steps + 1)]
         self.start = sum(count < own for count in evenly)
@@ -83,14 +86,35 @@ class Scroll:
 
     def at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the flat indices of the voxels that a position changes, and their labels there."""
-        becomes_own = np.arange(self.movable.size) < self.counts[position]
-        gains, leaves = becomes_own & ~self._is_own, ~becomes_own & self._is_own
         if position == self.start:
-            gains[:] = leaves[:] = False
-        is_joined = [self._touches(gains, self._own, leaves), self._touches(leaves, ~self._own, gains)]
-        gains, leaves = is_joined
+            return self.movable[:0], self._before[:0]
+        becomes_own = self._smooth(np.arange(self.movable.size) < self.counts[position])
+        gains, leaves = becomes_own & ~self._is_own, ~becomes_own & self._is_own
+        gains, leaves = self._touches(gains, self._own, leaves), self._touches(leaves, ~self._own, gains)
         labels = np.where(gains, self._value, self._other)
         return self.movable[gains | leaves], labels[gains | leaves]
+
+    def _smooth(self, becomes_own: np.ndarray) -> np.ndarray:
+        """Exchange the side of movable voxels that would have their label at one face at most, and had it at more.
+
+        A neighbour of which the structure takes voxels here and there fell into 18 pieces otherwise, a hippocampus.
+        """
+        else_ = np.where(self._is_own, self._other, self._before)
+        for _ in range(PASSES):
+            labels = self._now.copy()
+            labels[self._at] = np.where(becomes_own, self._value, else_)
+            becomes_own = becomes_own ^ (self._is_loose(labels) & ~self._was_loose)
+        return becomes_own
+
+    def _is_loose(self, labels: np.ndarray) -> np.ndarray:
+        """Find which movable voxels have at most one voxel of their label at a face; `labels` of the box."""
+        alike = np.zeros(labels.shape, np.uint8)
+        for axis in range(3):
+            each, found = np.moveaxis(labels, axis, 0), np.moveaxis(alike, axis, 0)
+            same = each[:-1] == each[1:]
+            found[:-1] += same
+            found[1:] += same
+        return np.asarray(alike[self._at] < 2)
 
     def _touches(self, changed: np.ndarray, before: np.ndarray, taken: np.ndarray) -> np.ndarray:
         """Find which changed voxels hang together with those of before, face by face: the others are islands, or holes.
