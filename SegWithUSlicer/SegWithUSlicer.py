@@ -188,7 +188,7 @@ class SegWithUSlicerLogic(ScriptedLoadableModuleLogic):
             channels: volumes of the further channels.
             maskNode: a segmentation that is judged by the model instead, its segments named as the model's structures.
             settings: further ones of a run (`SegWithUCore.inference.settings.RunSettings`), such as head="paper",
-                engine="torch", passes=2 or unlike_training=True.
+                engine="torch" or unlike_training=True.
 
         Returns:
             CaseNodes: `.segmentation`, `.maps` by name, `.case` with the structures.

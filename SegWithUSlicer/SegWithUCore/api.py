@@ -77,8 +77,8 @@ def segment_image(
         roi: region of interest, six numbers as `--roi`: centre and edge lengths in mm along the patient's right,
             anterior and superior (RAS); None for the whole image.
         unlike_training: continue although the image is out of distribution.
-        settings: all that can be chosen for a run, such as `RunSettings(passes=2)`; head, engine and device are those
-            of the model.
+        settings: all that can be chosen for a run, such as `RunSettings(include_image=True)`; head, engine and device
+            are those of the model.
         series: end of the UID of the series to take from a DICOM folder that holds several.
         progress: called with stage, fraction and details.
 

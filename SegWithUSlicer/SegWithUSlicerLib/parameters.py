@@ -9,7 +9,7 @@ from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLScript
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
 from SegWithUCore.inference.engines import ENGINES
-from SegWithUCore.inference.settings import PASSES, RunSettings
+from SegWithUCore.inference.settings import RunSettings
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -27,7 +27,6 @@ class Parameters:
         head: name of an uncertainty head other than the model's default.
         device: one of DEVICES.
         engine: one of ENGINES.
-        passes: looks at the image, 1, 2 or 4.
         run: the run whose results the panel shows (the hidden node that holds it together).
         go_on: after a verdict the next undecided region is shown.
     """
@@ -40,7 +39,6 @@ class Parameters:
     head: str = ""
     device: Annotated[str, Choice(DEVICES)] = "auto"
     engine: Annotated[str, Choice(ENGINES)] = "auto"
-    passes: Annotated[str, Choice(tuple(map(str, PASSES)))] = "1"
     run: vtkMRMLScriptedModuleNode
     go_on: bool = True
 
@@ -61,5 +59,4 @@ def run_settings(parameters: Parameters) -> RunSettings:
         head=parameters.head or None,
         engine=parameters.engine,
         device=parameters.device,
-        passes=int(parameters.passes),
     )

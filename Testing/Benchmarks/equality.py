@@ -71,7 +71,6 @@ def journey(root: Path) -> dict[str, list[list[str]]]:
         "heads": [
             ["segment", sample, "--model", "brain", "--output", "brain", "--include-image", *one_thread],
             ["segment", sample, *model, "--output", "placed", *one_thread],
-            ["segment", "images/hippocampus_003.nii.gz", *model, "--passes", "2", "--output", "passes", *one_thread],
         ],
         "judge": [
             ["judge", sample, "placed/sample/segmentation.nii.gz", *model, "--output", "judged", *one_thread],

@@ -51,25 +51,6 @@ def transform(user: User) -> None:
     user.check("the results follow the image", not any(node.GetTransformNodeID() for node in nodes.spatial))
 
 
-def second_look(user: User) -> None:
-    """Choose 2 passes under Advanced and segment again: the segmentation stays, the error probability does not."""
-    first = user.segment_sample()
-    voxels, before = _voxels(first), slicer.util.arrayFromVolume(first.maps["error_probability"]).copy()
-    user.unfold("inputsButton", "advancedButton")
-    box = user.find("passesBox")
-    user.check("one pass is the default", box.currentText == "1", box.currentText)
-    box.currentText = "2"
-    slicer.app.processEvents()
-    user.picture("chosen")
-    user.click("runButton")
-    nodes = user.finish()
-    after = slicer.util.arrayFromVolume(nodes.maps["error_probability"])
-    user.check("the case says how many passes", nodes.case.raw["passes"] == 2, nodes.case.raw.get("passes"))
-    user.check("the structures are the same", _voxels(nodes) == voxels, (voxels, _voxels(nodes)))
-    user.check("the error probability is another", abs(after - before).max() > 0.01)
-    user.picture("done")
-
-
 def _work_on(nodes: Any) -> None:
     """Rename a segment, so that the next run leaves this result alone."""
     segment = nodes.segmentation.GetSegmentation().GetNthSegment(0)
@@ -534,7 +515,6 @@ def judge(user: User) -> None:
 
 MORE: tuple[Callable[[User], None], ...] = (
     transform,
-    second_look,
     two_results,
     saved_cases,
     worker_fails_in_review,

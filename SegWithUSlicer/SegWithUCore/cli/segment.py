@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..case.case_file import read_case
 from ..case.structures_table import WHOLES
 from ..inference.engines import AUTO
-from ..inference.settings import PASSES
 from ..models.installed import find_models, resolve_model, unreadable_folders
 from ..util.atomic_files import one_writer
 from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
@@ -77,8 +76,6 @@ def _add_options(command: CommandParser) -> None:
     command.add_shared("--head", "--device", "--engine", "--overwrite")
     flag("--resume", "skip a case that exists for the same voxels, model, head and region of "
          "interest, as several cases always do; their failures are listed in OUTPUT/failed.csv")  # fmt: skip
-    add("--passes", type=int, choices=PASSES, default=1, help="average the error probability of so many passes, "
-        "mirrored and shifted; the segmentation is that of the first (default: 1)")  # fmt: skip
     flag("--quiet", "one line a case: whether to look at it")
     flag("--include-image", "copy the image into the case folder")
     flag("--unlike-training", "continue although the image is out of distribution")

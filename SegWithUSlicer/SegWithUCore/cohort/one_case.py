@@ -174,7 +174,7 @@ def _settings_of_case(case: Mapping[str, Any]) -> dict[str, Any]:
         "region of interest": None if roi is None else [*roi["centre_ras_mm"], *roi["size_mm"]],
         "mask": {key: judged[key] for key in ("sha256", "labels")} if (judged := case.get("judged")) else None,
         "choice of structures": case.get("asked_as") or [],
-        "number of passes": case.get("passes", 1),
+        "number of passes": case.get("passes", 1),  # earlier versions offered 2 and 4
         ENGINE: [engine[name] for name in ("name", "version", "precision", "graphs_sha256")],
     }
 
@@ -186,7 +186,6 @@ def _settings_of_job(job: Job, model: Model) -> dict[str, Any]:
             "roi": None if job.roi is None else job.roi.to_json(),
             "judged": None if job.mask is None else job.mask.facts(),
             "asked_as": list(job.settings.structures),
-            "passes": job.settings.passes if model.fitted.error_probability else 1,  # it looks once
             "engine": model.engine.identity(),
         }
     )

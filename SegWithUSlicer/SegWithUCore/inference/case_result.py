@@ -146,8 +146,3 @@ class CaseResult:
     def maps(self) -> VoxelMaps:
         """The maps of the assessed part."""
         return self.assessed.maps
-
-    @property
-    def passes(self) -> int:
-        """Number of passes whose error probabilities were averaged; a model without error probability makes one."""
-        return 1 if self.maps.error_probability is None else self.job.settings.passes

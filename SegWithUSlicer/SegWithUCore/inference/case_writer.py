@@ -220,7 +220,6 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
             "numpy": np.__version__,
             "SimpleITK": sitk.Version.VersionString(),
         },
-        "passes": result.passes,
         "device": model.device,
         "engine": dict(model.engine),
         "ood": {"warnings": [warning.to_json() for warning in result.warnings]},

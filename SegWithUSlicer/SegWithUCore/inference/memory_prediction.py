@@ -109,7 +109,6 @@ def memory_from_headers(
     include_image: bool = False,
     own_to_world_ras: Sequence[float] | None = None,
     on_disk: bool = True,
-    looks_again: bool = False,
 ) -> RunMemory | None:
     """Predict what a run will take from the headers of its files; None if they do not say.
 
@@ -124,7 +123,7 @@ def memory_from_headers(
         part = part_grid(whole, roi if is_known else None, own_to_world_ras)
     except InputError:  # it lies outside, which reading reports with the exact place
         is_known, part = False, whole
-    memory = run_memory(whole, part, model, stored_bytes(headers), include_image, on_disk, looks_again)
+    memory = run_memory(whole, part, model, stored_bytes(headers), include_image, on_disk)
     return memory if is_known else replace(memory, stages={"reading": memory.stages["reading"]})
 
 
@@ -140,7 +139,6 @@ def run_memory(
     stored_bytes: int = READ_BYTES,
     include_image: bool = False,
     on_disk: bool = True,
-    looks_again: bool = False,
 ) -> RunMemory:
     """Predict what a run of a model will take: the formula at the head of this file.
 
@@ -150,7 +148,6 @@ def run_memory(
         stored_bytes: as the function of that name returns.
         include_image: whether a whole image stays in memory, to be written or with the caller.
         on_disk: whether large maps go to the disk.
-        looks_again: whether there are further passes, each with a copy of the network's input and maps of its own.
     """
     spec = model.bundle.input
     upright = part.axes_after(lambda image: reorient(image, spec.orientation))
@@ -174,7 +171,7 @@ def run_memory(
     stages = {
         "reading": max(reading, READ_BYTES * channels * whole.voxels + images if crops else 0),
         "preparing": kept + first + (images if crops or not kept else 0) + array + copies,
-        "segmenting": kept + first + array + maps + noted + slab + (array + maps + maps / 4 if looks_again else 0),
+        "segmenting": kept + first + array + maps + noted + slab,
         "finding regions": kept + first + maps + REGIONS_BYTES * part.voxels,
     }
     what = f"The image of {' x '.join(map(str, whole.size))} voxels"

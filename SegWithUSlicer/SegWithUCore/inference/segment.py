@@ -34,7 +34,6 @@ from .lost_calibration import result_deviations
 from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations
-from .passes import Look, further_looks, look_again
 from .placed_case import PlacedBoxes, all_sides, all_totals
 from .preprocessing import assessed_box, network_input
 from .structures import (
@@ -158,8 +157,7 @@ def _read(job: Job, model: Model, in_memory: Mapping[Path, sitk.Image], on_disk:
     """
     bundle, began = model.bundle, time.perf_counter()
     headers, is_held = _checked_headers(job, bundle, in_memory), job.settings.include_image or bool(in_memory)
-    more = (model, is_held, job.own_to_world_ras, on_disk, job.settings.passes > 1)
-    memory = memory_from_headers(headers, job.roi, *more)
+    memory = memory_from_headers(headers, job.roi, model, is_held, job.own_to_world_ras, on_disk)
     may_be_placed = job.roi is None and bundle.placement is not None
     if memory is not None and not may_be_placed:
         memory.check(job.files[0])
@@ -218,12 +216,12 @@ def _predict(
     warnings += checked_against_training(parts, model.bundle, job)
     assessed = assessed_box(parts, model.bundle.input)
     box, parts = assessed.within(box), [assessed.crop(part) for part in parts]
-    world, passes = VoxelGrid.of(parts[0]), job.settings.passes
-    memory = run_memory(grid, world, model, given.stored_bytes, given.is_held, scratch is not None, passes > 1)
+    world = VoxelGrid.of(parts[0])
+    memory = run_memory(grid, world, model, given.stored_bytes, given.is_held, scratch is not None)
     memory.check(job.files[0])
     first = kept_planes(sitk.GetArrayViewFromImage(parts[0]), scratch)
     part, cut = None if mask is None else mask.part(box), time.perf_counter()
-    maps, notes = segment_images(parts, model, progress, memory.words, scratch, part, passes)
+    maps, notes = segment_images(parts, model, progress, memory.words, scratch, part)
     seconds = {"reading": given.seconds + cut - began, "segmenting": time.perf_counter() - cut}
     return AssessedBox(box, first, world, maps, (), [*warnings, *notes], seconds, roi=roi)
 
@@ -325,7 +323,6 @@ def segment_images(
     detail: str = "",
     scratch: Path | None = None,
     mask: GivenMask | None = None,
-    passes: int = 1,
 ) -> tuple[VoxelMaps, list[Deviation]]:
     """Segmentation and maps of one case, slab by slab, on the grid of its first image.
 
@@ -335,7 +332,6 @@ def segment_images(
         detail: shown when the network begins.
         scratch: as for `compute_case`.
         mask: on the grid of the images, to be judged.
-        passes: as in `Job`; a model without error probability needs one.
 
     Returns:
         The maps, and what the user should know about how they were made.
@@ -344,34 +340,22 @@ def segment_images(
     progress("preparing", 0.01)
     _make_room(target)
     spec = model.bundle.input
-    seen = [network_input(images, spec)]
+    array, working = network_input(images, spec)
     images.clear()
     _make_room(target)
     progress("segmenting", WINDOWS[0], detail)
-    looks_again = passes > 1 and model.fitted.error_probability is not None
-    order = [Look(), *(further_looks(model.bundle, passes) if looks_again else ())]
-    fitted = replace(model.fitted, competes_everywhere=len(order) > 1)
-
-    def run(look: Look) -> VoxelMaps:
-        low, high = (np.interp((order.index(look) + add) / len(order), (0, 1), WINDOWS) for add in (0, 1))
-        (array, working), steps = seen[0], part_of(progress, low, high)
-        view = look.moved(array, VoxelGrid.of(working), spec.orientation, spec.window_zyx)
-        arguments = (model.engine, fitted, spec, *view, target, steps, scratch, mask if look == order[0] else None)
-        try:
-            return maps_by_slabs(*arguments)
-        except DeviceMemoryError:
-            message = f"The {model.device} device ran out of memory: the CPU was used instead."
-            notes.append(Deviation(WARNING, message, "memory"))
-            progress("segmenting", low, message)
-            model.engine.move("cpu")
-            return maps_by_slabs(*arguments)
-
-    maps = run(order[0])
-    if len(order) > 1:
-        look_again(maps, order[1:], run, model.bundle, scratch)
-    if model.engine.device != model.device:  # it moved to the CPU
+    grid, steps = VoxelGrid.of(working), part_of(progress, *WINDOWS)
+    arguments = (model.engine, model.fitted, spec, array, grid, target, steps, scratch, mask)
+    try:
+        maps = maps_by_slabs(*arguments)
+    except DeviceMemoryError:
+        message = f"The {model.device} device ran out of memory: the CPU was used instead."
+        notes.append(Deviation(WARNING, message, "memory"))
+        progress("segmenting", WINDOWS[0], message)
+        model.engine.move("cpu")
+        maps = maps_by_slabs(*arguments)
         model.engine.move(model.device)
-    seen.clear()
+    del array, working, arguments
     _make_room(target)
     return maps, notes
 

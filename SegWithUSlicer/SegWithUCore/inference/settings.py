@@ -12,7 +12,6 @@ from .engines import AUTO
 
 FARTHEST_MM = 1e6
 """Of a centre or an edge: a kilometre, beyond which a slip is certain and indices of voxels may overflow."""
-PASSES = (1, 2, 4)
 SixNumbers = tuple[float, float, float, float, float, float]
 
 
@@ -26,21 +25,19 @@ class RunSettings:
         device: where: "auto", "cpu", "cuda" or "mps".
         roi: region of interest, centre and edge lengths in mm along the patient's right, anterior and superior (RAS);
             None for the whole image.
-        passes: over the image, whose error probabilities are averaged, one of `PASSES`; see `passes.py`.
         unlike_training: continue although the input is too far from the training cases.
         include_image: also write the image into the case folder.
         structures: to be measured and reviewed, as `models.input_spec.asked_labels` takes them; none for what the model
             proposes.
 
     Raises:
-        UsageError: the region is not six numbers with positive edges, or there is no such number of passes.
+        UsageError: the region is not six numbers with positive edges.
     """
 
     head: str | None = None
     engine: str = AUTO
     device: str = AUTO
     roi: SixNumbers | None = None
-    passes: int = 1
     unlike_training: bool = False
     include_image: bool = False
     structures: tuple[str, ...] = ()
@@ -52,8 +49,6 @@ class RunSettings:
             are_numbers = len(roi) == 6 and all(isinstance(each, Real) and abs(each) <= FARTHEST_MM for each in roi)
             if not are_numbers or min(roi[3:]) <= 0:
                 raise _no_region(",".join(map(str, roi)))
-        if self.passes not in PASSES:
-            raise UsageError(f"{self.passes} passes are not offered: choose 1, 2 or 4.", "wrong-usage")
 
 
 DEFAULTS = RunSettings()

@@ -133,7 +133,6 @@ class FittedCalibration:
         tempering_scale: by which tempered logits are divided before the softmax.
         model_quantiles, data_quantiles: by `error_probability.fit_percentiles`.
         second_stage: what sees the image too; None for a bundle that is calibrated without it.
-        competes_everywhere: whether further passes may raise the error probability of any voxel.
         lines: by structure, of sites, one after the other; they come last.
     """
 
@@ -142,7 +141,6 @@ class FittedCalibration:
     model_quantiles: tuple[float, ...] | None = None
     data_quantiles: tuple[float, ...] | None = None
     second_stage: SecondStage | None = None
-    competes_everywhere: bool = False
     lines: tuple[StructureLines, ...] = ()
 
     def by_structure(self, probability: np.ndarray, classes: np.ndarray, runner_up: np.ndarray) -> np.ndarray:
@@ -154,7 +152,7 @@ class FittedCalibration:
     @property
     def competes_above(self) -> float:
         """Error probability of the table above which percentiles are needed: second stage may still raise it."""
-        if self.competes_everywhere or self.lines:
+        if self.lines:
             return -1.0
         if self.second_stage is None:
             return COMPETES_ABOVE

@@ -231,9 +231,7 @@ class InputPanel:
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""
-        names = (
-            "tryItButton modelBox maskSelector maskTable roiSelector headBox deviceBox engineBox passesBox wheelsEdit"
-        )
+        names = "tryItButton modelBox maskSelector maskTable roiSelector headBox deviceBox engineBox wheelsEdit"
         for widget in [*(getattr(self.ui, name) for name in names.split()), *self._selectors]:
             widget.enabled = enabled
         self._enable_propose(enabled)

@@ -319,8 +319,6 @@ class RunController:
         text = _("Done in {seconds:.0f} s on {device}: drag the threshold, or click a structure in the table.")
         engine = (event.get("engine") or {}).get("name")
         device = str(event.get("device") or "cpu").upper() + (f" ({engine})" if engine else "")
-        passes = run.request.settings.passes
-        device += _(" in {n} passes").format(n=passes) if passes > 1 else ""
         done = text.format(seconds=event.get("seconds") or 0, device=device)
         light = nodes.case.raw["light"]
         # Rules have looked at each structure, nobody at the image.

@@ -29,7 +29,7 @@ from SegWithUCore.util.errors import UsageError
 from SegWithUCore.worker import jobs as worker_jobs
 from SegWithUCore.worker.protocol import Request
 
-CHANGED = RunSettings("paper", "torch", "cpu", (1.0, -2.0, 3.0, 36.0, 50.0, 36.0), 2, True, True, ("hippocampus",))
+CHANGED = RunSettings("paper", "torch", "cpu", (1.0, -2.0, 3.0, 36.0, 50.0, 36.0), True, True, ("hippocampus",))
 """Nothing is as by default."""
 NOT_IN_THE_PANEL = {
     "roi": "a node, read when the image is written (test_run_controller.py)",
@@ -60,7 +60,7 @@ def stop(job: Any, *_arguments: Any) -> Any:
 
 def of_command_line(_monkeypatch: pytest.MonkeyPatch) -> RunSettings:
     call = ["segment", "a.nii.gz", "--roi", "1,-2,3,36,50,36", "--head", "paper", "--engine", "torch"]
-    options = parser().parse_args([*call, "--device", "cpu", "--passes", "2", "--unlike-training", "--include-image",
+    options = parser().parse_args([*call, "--device", "cpu", "--unlike-training", "--include-image",
                                    "--structures", "hippocampus"])  # fmt: skip
     return settings_of(options)
 
@@ -137,7 +137,7 @@ def test_a_resumed_run_notices_another_setting(name: str) -> None:
     assert found[0] != found[1]
 
 
-@pytest.mark.parametrize("wrong", [{"roi": (0, 0, 0, 1, 1, -1)}, {"roi": (0, 0, 0)}, {"passes": 3}])
+@pytest.mark.parametrize("wrong", [{"roi": (0, 0, 0, 1, 1, -1)}, {"roi": (0, 0, 0)}])
 def test_what_no_run_can_have_is_refused_wherever_it_comes_from(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         RunSettings(**wrong)

@@ -123,6 +123,11 @@ def _other_region(output: Path) -> None:
     changed_case(output / NAMES[0], lambda case: case.update(roi=box))
 
 
+def _more_passes(output: Path) -> None:
+    """As `--passes 2` of an earlier version wrote it."""
+    changed_case(output / NAMES[0], lambda case: case.update(passes=2))
+
+
 def _lost_map(output: Path) -> None:
     (output / NAMES[0] / "ranking.nii.gz").unlink()
 
@@ -143,6 +148,7 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "head": (_other_head, "paper"),
     "model": (_other_model, "liver"),
     "region": (_other_region, "region of interest"),
+    "passes": (_more_passes, "number of passes (2 instead of 1)"),
     "lost map": (_lost_map, "ranking.nii.gz"),
     "emptied file": (_emptied_file, "segmentation.nii.gz"),
     "not a case": (_not_a_case, "case folder"),

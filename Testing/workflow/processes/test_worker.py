@@ -126,7 +126,6 @@ def test_case_folder_equals_that_of_the_command_line(warm: Parent, tmp_path: Pat
         ({"roi": [900, 0, 0, 10, 10, 10]}, "input", "outside the image"),
         ({"roi": [0, 0, 0, 10, -1, 10]}, "usage", "region of interest"),
         ({"roi": [0, 0, 0]}, "usage", "roi"),
-        ({"passes": 3}, "usage", "passes"),
         ({"request": "dance"}, "usage", "different versions"),
         ({"target": str(ROOT / "Resources")}, "output", "exists already"),
     ],
