@@ -55,8 +55,4 @@ class Parameters:
 
 def run_settings(parameters: Parameters) -> RunSettings:
     """Take the settings of a run from the panel's choices; the region is read when the image is written."""
-    return RunSettings(
-        head=parameters.head or None,
-        engine=parameters.engine,
-        device=parameters.device,
-    )
+    return RunSettings(head=parameters.head or None, engine=parameters.engine, device=parameters.device)

@@ -243,12 +243,7 @@ class SecondStage:
 
 
 def refined(
-    stage: SecondStage,
-    uncertain: UncertainVoxels,
-    image: np.ndarray,
-    probability: np.ndarray,
-    steps: Steps,
-    mask: Mask,
+    stage: SecondStage, uncertain: UncertainVoxels, image: np.ndarray, probability: np.ndarray, steps: Steps, mask: Mask
 ) -> np.ndarray:
     """Error probability after the second stage, float32 (z, y, x).
 

@@ -26,11 +26,7 @@ FILES, CONTENT_SHA256 = "files", "content_sha256"
 # The first one that a case has is shown first.
 MAP_NAMES = ("error_probability", "ranking", "calibration")
 # For cases without titles, such as anonymous copies.
-DEFAULT_TITLES = {
-    "error_probability": "Error probability",
-    "ranking": "Ranking map",
-    "calibration": "Calibration map",
-}
+DEFAULT_TITLES = {"error_probability": "Error probability", "ranking": "Ranking map", "calibration": "Calibration map"}
 # Files have 30 kB, with a hundred structures about 1 MB.
 MAXIMUM_BYTES = 16 << 20
 # Error codes of such a case, and of a folder that is not one.

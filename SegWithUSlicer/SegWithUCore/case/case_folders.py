@@ -113,10 +113,7 @@ VOLUMES = (
 # What only shows the content of other files: a case is whole without them.
 DERIVED = ("structures.csv", "preview.png")
 # What `segment` and `regions` write.
-MODEL_FILES = (
-    *(CASE_FILE, "image.nii.gz", *VOLUMES, REGIONS_FILE, "segmentation.seg.nrrd"),
-    *DERIVED,
-)
+MODEL_FILES = (*(CASE_FILE, "image.nii.gz", *VOLUMES, REGIONS_FILE, "segmentation.seg.nrrd"), *DERIVED)
 # What reviewers add.
 REVIEWED_PATTERN = "segmentation_reviewed*.seg.nrrd"
 # What can be made again and is not copied.

@@ -257,12 +257,7 @@ def _color(text: str) -> tuple[int, int, int] | None:
 
 
 def write_segmentation_nrrd(
-    path: Path,
-    values: Planes,
-    box: VoxelBox,
-    grid: VoxelGrid,
-    labels: Sequence[Label],
-    voxels_sha256: str = "",
+    path: Path, values: Planes, box: VoxelBox, grid: VoxelGrid, labels: Sequence[Label], voxels_sha256: str = ""
 ) -> None:
     """Write a label volume with one segment per label but background, also where a structure is empty.
 

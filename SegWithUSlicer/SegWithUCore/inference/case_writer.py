@@ -13,14 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import (
-    DEFAULT_TITLES,
-    FILES,
-    SEGMENTATION_FILE,
-    SEGMENTATION_NRRD_FILE,
-    read_case,
-    write_case,
-)
+from ..case.case_file import DEFAULT_TITLES, FILES, SEGMENTATION_FILE, SEGMENTATION_NRRD_FILE, read_case, write_case
 from ..case.case_files import case_file, file_record, named_files
 from ..case.case_folders import case_contents
 from ..case.case_image import IMAGE_FILE, case_image, image_path

@@ -36,12 +36,7 @@ from .model import Model
 from .ood_check import input_deviations
 from .placed_case import PlacedBoxes, all_sides, all_totals
 from .preprocessing import assessed_box, network_input
-from .structures import (
-    empty_structures,
-    structure_deviations,
-    structure_metrics,
-    whole_metrics,
-)
+from .structures import empty_structures, structure_deviations, structure_metrics, whole_metrics
 from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
 
 WINDOWS = (0.02, 0.8)

@@ -150,10 +150,7 @@ COLUMNS = (
     Column("regions", _("Regions"), _("Number of regions."), digits=0, where=_ALL - {Table.TERMINAL}),
     Column("open_regions", "Open", text=lambda entry, _reviewer: entry.open_text, digits=0, where=_TERMINAL),
     Column(
-        "minutes",
-        _("Min"),
-        _("Minutes needed to review the regions that nobody has accepted or corrected."),
-        digits=1,
+        "minutes", _("Min"), _("Minutes needed to review the regions that nobody has accepted or corrected."), digits=1
     ),
     Column("benefit_mm3_per_minute", "mm3/min", "", lambda entry: entry.benefit, digits=0, where=_TERMINAL),
     Column("worst_structure", _("Worst structure"), _("The structure with the largest expected wrong volume.")),

@@ -103,11 +103,7 @@ def measured_volumes(folder: Path, case: Mapping[str, Any]) -> dict[str, np.ndar
 
 
 def _figures(
-    folder: Path,
-    case: Mapping[str, Any],
-    review: Review,
-    measure: bool,
-    volumes: Mapping[str, np.ndarray] | None,
+    folder: Path, case: Mapping[str, Any], review: Review, measure: bool, volumes: Mapping[str, np.ndarray] | None
 ) -> EditedFigures:
     """Measure a reviewer's work, or take what was stored of it: a worklist reads many cases."""
     path = version_path(review.path.parent, review.path.name)

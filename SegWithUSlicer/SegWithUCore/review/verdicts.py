@@ -59,12 +59,7 @@ class Verdict(StrEnum):
         structure=_("Accept structure"),
     )
     CORRECTED = VerdictKind(
-        _("corrected"),
-        "✎",
-        _("It was wrong here, and you have corrected it."),
-        tone="good",
-        seen=True,
-        needs_edit=True,
+        _("corrected"), "✎", _("It was wrong here, and you have corrected it."), tone="good", seen=True, needs_edit=True
     )
     REJECTED = VerdictKind(
         _("rejected"),

@@ -69,10 +69,7 @@ def per_structure_blocks(
     if other is not None:
         pairs = zip(other.numbers, other.patients, other.networks, strict=True)
         flag_cases += [flag_case(case, labels, patient, FOLD_WEIGHT, network) for case, patient, network in pairs]
-    flags = {
-        **fit_flag_limit(flag_cases),
-        "metrics": triage_metrics(own.numbers, own.wrong_voxels, numbers, labels),
-    }
+    flags = {**fit_flag_limit(flag_cases), "metrics": triage_metrics(own.numbers, own.wrong_voxels, numbers, labels)}
     return {**numbers.to_json(), QUALITY: structure_quality(own.numbers, labels), "flags": flags}
 
 
@@ -174,10 +171,7 @@ def flag_case(
 
 
 def triage_metrics(
-    cases: Sequence[CaseNumbers],
-    wrong_voxels: Sequence[float],
-    numbers: CaseLevelCalibration,
-    labels: Sequence[Label],
+    cases: Sequence[CaseNumbers], wrong_voxels: Sequence[float], numbers: CaseLevelCalibration, labels: Sequence[Label]
 ) -> dict[str, list[float]]:
     """Return what `review.worklist` reads of a case, of all calibration cases, each sorted.
 

@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from SegWithUCore.calibration.error_probability import (
-    ErrorProbability,
-    fit_percentiles,
-    fit_temperature,
-)
+from SegWithUCore.calibration.error_probability import ErrorProbability, fit_percentiles, fit_temperature
 from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.prediction import Prediction, error_probability, tempered_logits
 from SegWithUCore.inference.uncertainty_maps import FittedCalibration

@@ -184,10 +184,7 @@ def _moved(case: CalibrationCase, chance: np.ndarray, lines: Mapping[Hashable, S
 
 
 def _fit_members(
-    cases: Sequence[CalibrationCase],
-    table: ErrorProbability,
-    settings: Settings,
-    other: PredictedCases | None = None,
+    cases: Sequence[CalibrationCase], table: ErrorProbability, settings: Settings, other: PredictedCases | None = None
 ) -> SecondStage:
     """Fit the networks and leave out the last calibration.
 

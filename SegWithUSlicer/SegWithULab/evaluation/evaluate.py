@@ -184,10 +184,7 @@ RECORDED = ("cases", "table", "comparisons", "by_case")
 """What a bundle keeps; the rest is for reports."""
 PAIRS = {
     "nll tempered - temperature scaling": ("nll tempered", "nll temperature scaling"),
-    "nll tempered by the map alone - temperature scaling": (
-        "nll tempered by the map alone",
-        "nll temperature scaling",
-    ),
+    "nll tempered by the map alone - temperature scaling": ("nll tempered by the map alone", "nll temperature scaling"),
     "brier of error probability, ranking - softmax": ("error probability brier", "error probability brier softmax"),
     **{
         f"{name} whole, {OUR_SCORE} - {BASELINE_SCORE}": (f"{name} whole {OUR_SCORE}", f"{name} whole {BASELINE_SCORE}")

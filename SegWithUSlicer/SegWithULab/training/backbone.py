@@ -72,10 +72,7 @@ class BackboneTrainer(Trainer):
 
     settings: BackboneTraining
     part = "backbone"
-    scores: ClassVar[Mapping[str, str]] = {
-        "select_brier": "validation Brier {:.5f}",
-        "select_dice": "Dice {:.4f}",
-    }
+    scores: ClassVar[Mapping[str, str]] = {"select_brier": "validation Brier {:.5f}", "select_dice": "Dice {:.4f}"}
     minimised = ("select_brier",)
 
     def __init__(

@@ -103,10 +103,7 @@ def known_to(run: "RunFolder") -> dict[str, dict[str, str]]:
 
 
 def noted_roles(
-    facts: Mapping[str, Any],
-    train: Sequence[PreparedCase],
-    select: Sequence[PreparedCase],
-    allowed: bool = False,
+    facts: Mapping[str, Any], train: Sequence[PreparedCase], select: Sequence[PreparedCase], allowed: bool = False
 ) -> dict[str, Any]:
     """Add to the facts of a run with which cases it is trained and validated, besides those that it knows.
 

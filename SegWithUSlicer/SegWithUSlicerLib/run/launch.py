@@ -36,9 +36,7 @@ def end_process_tree(process: "subprocess.Popen[bytes]", reported_pid: int | Non
 
 
 def _end_on_windows(
-    process: "subprocess.Popen[bytes]",
-    reported_pid: int | None,
-    run: Callable[..., object] = subprocess.run,
+    process: "subprocess.Popen[bytes]", reported_pid: int | None, run: Callable[..., object] = subprocess.run
 ) -> bool:
     """End the launcher last: its end can be seen, and it ends by itself with its child."""
     for pid in dict.fromkeys(pid for pid in (reported_pid, process.pid) if pid is not None):
