@@ -40,7 +40,7 @@ class Progress:
 
     @property
     def text(self) -> str:
-        """For people: "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error judged or in finished structures"."""
+        """For people: "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error judged or in ..."."""
         # Rounded down: 100 % is shown only when nothing is left.
         unseen = f", {self.unseen} not looked at" if self.unseen else ""
         share = int(self.seen_share * 100 + 1e-9)

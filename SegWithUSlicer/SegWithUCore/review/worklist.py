@@ -18,7 +18,7 @@ from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, asked_of, case_flags, metrics_of_case, rules_of_case
 from .reviews import CaseReviews, Elsewhere, Review, read_reviews, seen_by, unseen_regions
 from .session import SECONDS_PER_REGION
-from .signing import volume_rows
+from .signing import valid_signature, volume_rows
 from .status import Level, Status, status_of
 from .verdicts import SEEN
 
@@ -44,6 +44,7 @@ class ReviewProgress:
         when: time of the last line of the log, UTC; "" in anonymous cases.
         unseen: regions that were taken without a look.
         is_done: as `ReviewState.is_done`, whatever regions say.
+        is_signed: whether volumes are signed, of the segmentation as it is.
     """
 
     reviewer: str
@@ -52,10 +53,13 @@ class ReviewProgress:
     when: str
     unseen: int = 0
     is_done: bool = False
+    is_signed: bool = False
 
     @property
     def short_text(self) -> str:
         """For a cell of a table."""
+        if self.is_signed:
+            return "signed"
         if self.unseen and not self.is_done:
             return f"{self.decided} of {self.regions}, {self.unseen} not looked at"
         return "done" if self.is_done or self.decided >= self.regions else f"{self.decided} of {self.regions}"
@@ -313,8 +317,8 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     progress = []
     for review in all_reviews:
         now, when = review.state.progress(), "" if case.get("anonymous") else review.when
-        is_done = review.state.is_done
-        progress.append(ReviewProgress(review.reviewer, now.decided, now.regions, when, now.unseen, is_done))
+        marks = review.state.is_done, valid_signature(case, review) is not None
+        progress.append(ReviewProgress(review.reviewer, now.decided, now.regions, when, now.unseen, *marks))
     return WorklistEntry(
         name=str(case["name"]),
         folder=folder,
