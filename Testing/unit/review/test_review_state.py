@@ -331,8 +331,8 @@ def test_an_accepted_rest_counts_apart_and_is_undone_at_once() -> None:
     now = state.progress()
     assert (now.decided, now.unseen, now.regions, now.seen_share) == (2, 2, 4, before.seen_share)
     assert (
-        now.text
-        == "0 of 2 structures finished; 2 of 4 regions, 2 not looked at, 48 % of their expected error judged or in finished structures"
+        now.text == "0 of 2 structures finished; 2 of 4 regions, 2 not looked at, "
+        "48 % of their expected error judged or in finished structures"
     )
     assert [state.verdict_of(region) for region in (2, 4)] == [Verdict.NOT_LOOKED_AT] * 2
     assert (state.seen_ids, state.unseen_ids) == ({1}, {2, 4})

@@ -521,11 +521,13 @@ def test_what_is_finished_is_signed_until_it_changes_and_stands_in_volumes_csv(c
         row = rows()[names[0]]
         assert (row["basis"], row["reader"], row["signed"]) == ("finished", "Ana", line["when"])
         assert float(row["volume_mm3"]) == pytest.approx(voxels, rel=1e-6)
+        assert read_for_worklist(folder).review_text("Ana") == "signed"
         again: WebReview = client.open(opened.case, "Ana")
         assert again.opened["signed"] == line["when"]
         status, answer = say(again.opened["last"], {**finish, "verdict": None})
         assert (status, answer["signed"]) == (200, "")
         assert (rows()[names[0]]["basis"], rows()[names[0]]["reader"]) == ("", "")
+        assert read_for_worklist(folder).review_text("Ana") != "signed"
 
 
 def test_a_signature_ends_with_the_segmentation_that_it_was_given_for(cases, tmp_path):
