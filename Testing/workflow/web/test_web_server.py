@@ -27,7 +27,7 @@ from SegWithUCore.review.log_format import Opened, StructureJudged, Verdict, Ver
 from SegWithUCore.review.reviewed_case import reviewed_case
 from SegWithUCore.review.reviews import read_reviews
 from SegWithUCore.review.signing import signature, valid_signature
-from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, make_worklist
+from SegWithUCore.review.worklist import SECONDS_PER_REGION, SECONDS_TO_OPEN, make_worklist, read_for_worklist
 from SegWithUCore.review.worklist_files import write_worklist
 from SegWithUCore.web import case_store
 from SegWithUCore.web.reviews import MOST_EVENTS
