@@ -358,9 +358,8 @@ class ReviewPanel:
         names = {volume.structure for volume in signed.volumes}
         left = ", ".join(name for name in session.state.asked if name not in names)
         lines = [_("{reviewer} signs:").format(reviewer=session.core.log.reviewer), *map(signed_text, signed.volumes)]
-        lines += (
-            [_("Neither finished nor measured, and not signed: {structures}.").format(structures=left)] if left else []
-        )
+        unsigned = _("Neither finished nor measured, and not signed: {structures}.").format(structures=left)
+        lines += [unsigned] if left else []
         if slicer.util.confirmOkCancelDisplay("\n".join(lines), windowTitle="SegWithU"):
             session.core.append(signed)
             self._changed()
@@ -588,7 +587,8 @@ class ReviewPanel:
         if again := ", ".join(map(short_name, sorted(session.reopened - session.state.finished))):
             lines.append(_("Edited since it was finished: {structures}.").format(structures=again))
         if session.state.signed is not None:
-            lines.append(_("Signed: {count}.").format(count=len(session.state.signed.volumes)))
+            when = session.state.signed_at.replace("T", " ")
+            lines.append(_("Signed: {count}, {when}.").format(count=len(session.state.signed.volumes), when=when))
         self.ui.signButton.enabled = session.state.signed is None
         self.ui.reviewProgressLabel.text = "\n".join(filter(None, lines))
         self.ui.nextButton.enabled = session.next_undecided() is not None
