@@ -1,11 +1,13 @@
 """Contours that are scrolled: which voxels move, between which labels, and how a gesture is taken back."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 import scipy.ndimage
 
+from SegWithUCore.review import scroll
 from SegWithUCore.review.gestures import BRUSH, SCROLL, drawn_by, drawn_by_hand, runs_of
 from SegWithUCore.review.log_format import Edited
 from SegWithUCore.review.scroll import LEAST_ERROR, REGION_MM, STRUCTURE_MM, Scroll, Volumes
@@ -94,6 +96,27 @@ def test_a_gesture_makes_no_island_and_no_hole(seed: int) -> None:
             parts, count = scipy.ndimage.label(now)
             new = [part for part in range(1, count + 1) if not (before & (parts == part)).any()]
             assert new == []
+
+
+def loose_pieces(labels: np.ndarray) -> int:
+    """Count the pieces of all structures but the largest of each."""
+    return sum(scipy.ndimage.label(labels == value)[1] - 1 for value in (OWN, NEIGHBOUR))
+
+
+def test_neighbours_do_not_fall_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    def most_pieces() -> int:
+        pieces = []
+        for seed in range(4):
+            given = volumes(seed)
+            second = np.where(given.drawn == OWN, NEIGHBOUR, OWN).astype(np.uint8)  # the two compete everywhere
+            found = dataclasses.replace(given, now=given.drawn, runner_up=second)
+            contour = Scroll(found, OWN)
+            pieces += [loose_pieces(drawn_at(contour, found, position)) for position in range(len(contour.counts))]
+        return max(pieces)
+
+    smoothed = most_pieces()
+    monkeypatch.setattr(scroll, "PASSES", 0)
+    assert smoothed <= 1 < 6 < most_pieces(), "not smoothed: 12"
 
 
 def test_a_contour_without_a_voxel_that_may_move_has_one_position() -> None:
