@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.case_file import read_case
-from ..case.case_folders import case_folders, deeper_cases
+from ..case.case_folders import case_folders, deeper_cases, holds_cases
+from ..case.case_image import trusted_source
 from ..models.installed import resolve_model
 from ..regions.region import UNCERTAIN, Region, competition_text
 from ..report.render import render
@@ -19,9 +20,10 @@ from ..review.merge import merge_reviews
 from ..review.reviews import Review, agreement_csv, disagreements, read_reviews, unseen_regions
 from ..review.worklist import PACE, SORTS, WORST_FIRST, Worklist, counts_text, make_worklist
 from ..review.worklist_files import WORKLIST_CSV, WORKLIST_JSON, write_worklist
-from ..util.atomic_files import atomic_folder, write_text
+from ..util.atomic_files import write_text
 from ..util.csv_files import write_csv
-from .arguments import add_command, asked_cases, finite_number, int_between, refuse_if
+from ..util.errors import InputError
+from .arguments import PROGRAM, CommandParser, add_command, asked_cases, finite_number, int_between, refuse_if
 from .case_summary import asked_regions
 from .console import Console, table
 
@@ -45,12 +47,12 @@ def add_commands(commands: Any) -> None:
     worklist.add_shared("--output", metavar="DIR", help="folder for the worklist")
     worklist.add_argument("--sort", choices=list(SORTS), default=WORST_FIRST, help="the order (default: %(default)s)")
     compared = add_command(commands, "compare", run_compare)
-    compared.add_argument("scans", nargs="+", type=Path, metavar="CASE", help="case folders that segment wrote, of one "
-        "patient, oldest first")  # fmt: skip
-    compared.add_shared("--model", required=False, help="the model that segmented them, with intervals of change of "
-        "your own (default: the one that the cases name)")  # fmt: skip
-    compared.add_shared("--output", required=False, help=f"folder for {CHANGES_FILE} and {CHANGES_PAGE}")
-    compared.add_shared("--overwrite")
+    compared.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help="case folders that segment wrote, or "
+        "images, of one patient, oldest first")  # fmt: skip
+    compared.add_shared("--model", required=False, help="the model that segments images, or that segmented the cases "
+        "and has intervals of change of your own (default: the one that the cases name)")  # fmt: skip
+    compared.add_shared("--output", required=False, help=f"folder for {CHANGES_FILE} and {CHANGES_PAGE}, and for the "
+        "cases of images")  # fmt: skip
     _add_web(commands)
     correct = add_command(commands, "correct", run_correct)
     correct.add_argument("case", type=Path, metavar="CASE", help="case folder that segment wrote")
@@ -167,22 +169,22 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     Print the volume of each structure to be measured in the first scan and in each later one, the change, and its
     90 % interval, from pairs of scans in which nothing changed: a change whose interval leaves out 0 is called changed.
     Of ten structures without a change about one is called so by chance. What a reader edited has no interval. All scans
-    must be segmented by the same model and be of one contrast.
+    must be segmented by the same model and be of one contrast. Images are segmented into OUTPUT/cases first.
 
     Examples:
+    compare scan_2021.nii.gz scan_2024.nii.gz -m brain --output changes
     compare results/scan_2021 results/scan_2024
     compare results/scan_2021 results/scan_2024 results/scan_2026 --output changes
     """
-    folders = case_folders(options.scans)
-    found = compare(folders, resolve_model(options.model) if options.model else None)
+    found = compare(_scans(options, console), resolve_model(options.model) if options.model else None)
     for warning in found.warnings:
         console.note(f"Warning: {warning}")
     if options.output:
-        with atomic_folder(options.output, options.overwrite) as work:
-            write_csv(work / CHANGES_FILE, CHANGE_COLUMNS, found.rows())
-            title, lead = f"Changes since {found.scans[0]}", (found.basis,)
-            page = render("changes.html", title=title, heading=title, lead=lead, alerts=found.warnings, found=found)
-            write_text(work / CHANGES_PAGE, page)
+        title, lead = f"Changes since {found.scans[0]}", (found.basis,)
+        page = render("changes.html", title=title, heading=title, lead=lead, alerts=found.warnings, found=found)
+        options.output.mkdir(parents=True, exist_ok=True)
+        write_csv(options.output / CHANGES_FILE, CHANGE_COLUMNS, found.rows())
+        write_text(options.output / CHANGES_PAGE, page)
     counts = {
         verdict: sum(each.verdict == verdict for each in found.changes) for verdict in (CHANGED, NO_CHANGE, UNKNOWN)
     }
@@ -191,6 +193,33 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     written = f"\nWritten to {options.output}." if options.output else ""
     console.result(f"{_changes_table(found)}\n{text}. {found.basis}{written}", data | {"warnings": found.warnings})
     return 0
+
+
+def _scans(options: argparse.Namespace, console: Console) -> list[Path]:
+    """Return the case folders that a call names; images are segmented into OUTPUT/cases first, or found there.
+
+    Raises:
+        UsageError: there is an image, but no model or no output.
+        InputError: an image was not segmented, or a case is damaged.
+    """
+    images = [path for path in options.scans if not (path.is_dir() and holds_cases(path))]
+    if not images:
+        return case_folders(options.scans)
+    missing = f"{images[0]} is not a case folder: give --model and --output, and it is segmented first."
+    refuse_if((not options.model or not options.output, missing))
+    from . import segment
+
+    parser = CommandParser(prog=PROGRAM)
+    segment.add_commands(parser.add_subparsers(dest="command"))
+    words = ["segment", *map(str, images), "--model", options.model, "--output", str(options.output / "cases")]
+    given = parser.parse_args([*words, "--resume", "--quiet"])
+    if given.run(given, console):
+        raise InputError("A scan was not segmented, so nothing is compared: see above.", "not-segmented")
+    made = {
+        trusted_source(folder, read_case(folder)).resolve(): folder
+        for folder in case_folders([options.output / "cases"])
+    }
+    return [made[path.resolve()] if path in images else path for path in options.scans]
 
 
 def _changes_table(found: Comparison) -> str:

@@ -137,7 +137,7 @@ class ExportPanel(CommandPanel):
     def _compare(self, folders: Sequence[Path]) -> None:
         """Make the page of the changes from the first of the selected cases, by their names, to each other one."""
         target = Path(slicer.app.temporaryPath) / "changes"
-        arguments = ["compare", *map(str, sorted(folders)), "--output", str(target), "--overwrite"]
+        arguments = ["compare", *map(str, sorted(folders)), "--output", str(target)]
 
         def end(ended: CommandEnd) -> None:
             if ended.result is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from segwithu_command import MODEL, Command
+from segwithu_command import MODEL, Command, refused
 
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.cli.__main__ import main
@@ -91,6 +91,26 @@ def test_a_scan_again_is_no_change_and_another_patient_is_one(
     assert any(row["verdict"] == "changed" for row in written if row["scan"] == other.name)
     page = (tmp_path / "changes" / "changes.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 3 and page.count("<circle") == 9
+
+
+def test_images_are_segmented_first(
+    scans: Path, model: Path, images: list[Path], segwithu: Command, tmp_path: Path
+) -> None:
+    again = scanned_again(images[0], tmp_path / "again.nii.gz")
+    refused(segwithu("compare", again, scans / name_of(images[0])), "contradicting-options", again, code=2)
+    call = ("compare", images[0], again, scans / name_of(images[1]), "-m", model, "--output", tmp_path / "out")
+    for _ in range(2):  # the second time they are there
+        outcome = segwithu(*call, "--json")
+        assert outcome.code == 0
+        assert outcome.events[-1]["scans"] == [name_of(images[0]), "again", name_of(images[1])]
+    assert {path.name for path in (tmp_path / "out" / "cases").iterdir() if path.is_dir()} == {
+        name_of(images[0]),
+        "again",
+    }
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(again.read_bytes()[:1000])
+    lost = segwithu("compare", again, damaged, "-m", model, "--output", tmp_path / "other")
+    assert lost.error_codes[-1] == "not-segmented" and not (tmp_path / "other" / "changes.csv").exists()
 
 
 def test_an_edit_leaves_no_interval(
