@@ -2,7 +2,6 @@
 
 A position gives the structure to the voxels that are most likely its own. Only voxels about which the model is unsure
 move, near the contour as it is now, and each only between its drawn label and its runner-up: no third label arises.
-The page has a twin of this in `scroll.js`; both give the same voxels.
 """
 
 from collections.abc import Callable, Collection
@@ -11,6 +10,8 @@ from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
+
+from ..util.errors import InputError
 
 # Voxels with less error probability stay.
 LEAST_ERROR = np.float32(0.05)
@@ -52,12 +53,17 @@ class Scroll:
         movable: flat indices, those most likely of the structure first.
         counts: of each position, how many of them are the structure's.
         start: the position of the contour as it is now.
+
+    Raises:
+        InputError: the structure is finished.
     """
 
     def __init__(self, volumes: Volumes, value: int, region: np.ndarray | None = None) -> None:
+        if value in volumes.finished:
+            raise InputError("This structure is finished: reopen it first.", "structure-finished")
         self._volumes, self._value = volumes, value
         now, drawn, second = (each.ravel() for each in (volumes.now, volumes.drawn, volumes.runner_up))
-        stays = [*(set(volumes.finished) - {value})]
+        stays = [*volumes.finished]
         places = np.flatnonzero((drawn == value) | (second == value))
         places = places[(volumes.error.ravel()[places] > LEAST_ERROR) & ~volumes.fixed.ravel()[places]]
         other = np.where(drawn[places] == value, second[places], drawn[places])

@@ -745,6 +745,103 @@ def test_a_contour_is_scrolled_and_a_brush_draws_on_the_page(cases: Path, visit:
     assert gestures == []
 
 
+def test_a_finished_structure_is_reopened_before_it_is_scrolled_or_brushed(cases: Path, visit: Opener) -> None:
+    folder = cases / CASES[0]
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        window.press("d", "d")
+        page.get_by_role("button", name="Sign...").click()
+        page.get_by_role("dialog").get_by_role("button", name="Sign").click()
+        page.get_by_text("Signed at").wait_for()
+        assert selected(window).get_attribute("title") == POSTERIOR, "a blind sample, of a finished structure"
+        for key in ("Shift+E", "E"):
+            window.press(key)
+            assert window.text(".said") == f"{POSTERIOR} is finished: reopen it first."
+        window.press("b")
+        page.get_by_label("Only where uncertain").uncheck()
+        page.locator("canvas.slice").first.click()
+        assert window.text(".said") == f"{POSTERIOR} is finished: reopen it first."
+        assert review_of(folder, "Ana").state.finished == {ANTERIOR, POSTERIOR}
+        page.get_by_role("button", name=f"Reopen {ANTERIOR}").click()
+        page.get_by_text("Your signature ended.").wait_for()
+        assert window.text(".said") == f"{ANTERIOR} is open again."
+        assert page.locator(".heading.current").inner_text().startswith(ANTERIOR)
+        page.get_by_text("all stored").wait_for()
+        window.press("Shift+E")
+        page.get_by_role("button", name="Take it").wait_for()
+        assert window.text(".contour-text").startswith(f"{ANTERIOR}: ")
+        window.press("]", "]", "]", "]", "Enter")
+        page.get_by_text("all stored").wait_for()
+        assert window.troubles == []
+    state = review_of(folder, "Ana").state
+    assert state.finished == {POSTERIOR}
+    assert state.edited == {ANTERIOR}
+
+
+def test_a_contour_that_is_prepared_says_so_and_keys_are_its_own_wherever_the_focus_is(
+    cases: Path, visit: Opener
+) -> None:
+    folder = cases / CASES[0]
+    held: list[Any] = []
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        page.route("**/scroll", lambda route: held.append(route))
+        view = page.locator("canvas.slice").first
+        for _ in range(2):
+            view.click()
+            where = page.locator(".slice-caption").all_inner_texts()
+            page.keyboard.press("Shift+E")
+            assert window.text(".contour-text") == f"{ANTERIOR}: preparing the contour …", "at once"
+            page.mouse.wheel(0, -400)
+            for key in ("[", "]", "]", "Enter"):
+                page.keyboard.press(key)
+            assert page.get_by_role("button", name="Take it").is_hidden()
+            page.keyboard.press("Escape")
+            assert page.get_by_role("button", name="Scroll structure").is_visible(), "given up"
+            assert page.locator(".slice-caption").all_inner_texts() == where
+            while not held:
+                page.wait_for_timeout(10)
+            held.pop().continue_()
+        page.wait_for_timeout(300)
+        assert page.get_by_role("button", name="Scroll structure").is_visible(), "not wanted any more"
+        page.unroute("**/scroll")
+
+        volume = read_case(folder)["structures"][1]["volume_mm3"]
+        for focus in (view, page.get_by_label("Map"), page.locator(".facts summary"), page.get_by_label("Opacity")):
+            window.press("Shift+E")
+            page.get_by_role("button", name="Take it").wait_for()
+            assert window.text(".contour-text") == f"{ANTERIOR}: {volume:.0f} mm³, +0 mm³ (+0.0 %)"
+            focus.focus()
+            if focus is view:
+                focus.click()
+            window.press("]", "]", "]")
+            assert re.fullmatch(
+                rf"{ANTERIOR}: \d+ mm³, \+[1-9]\d* mm³ \(\+\d+\.\d %\)", window.text(".contour-text")
+            ), window.text(".contour-text")
+            before = len(lines_of(folder, "Ana"))
+            window.press("Enter")
+            page.get_by_text("all stored").wait_for()
+            assert len(lines_of(folder, "Ana")) > before
+            assert page.locator(".views.one").count() == 0, "not enlarged"
+            page.locator(".regions").focus()
+            window.press("u", "Shift+E")
+            page.get_by_role("button", name="Take it").wait_for()
+            focus.focus()
+            window.press("]", "Escape")
+            assert page.get_by_role("button", name="Scroll structure").is_visible()
+            page.locator(".regions").focus()
+        view.focus()
+        window.press("Enter")
+        assert page.locator(".views.one").count() == 1, "without a contour"
+        assert window.troubles == []
+
+
 def test_what_is_drawn_but_refused_is_told_and_not_shown_as_if_it_were_stored(cases: Path, visit: Opener) -> None:
     folder = cases / CASES[0]
     with served(cases) as server:
