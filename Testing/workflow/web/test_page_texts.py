@@ -222,7 +222,10 @@ def test_volumes_are_written_as_in_the_panel(modules: Any) -> None:
 
 def test_small_changes_of_a_large_volume_show(modules: Any) -> None:
     found = modules.evaluate(
-        "async (pairs) => { const { changedVolumeText: text } = await import('./texts.js'); return pairs.map((p) => text(...p)); }",
+        """async (pairs) => {
+          const { changedVolumeText } = await import("./texts.js");
+          return pairs.map((pair) => changedVolumeText(...pair));
+        }""",
         [[9_990, 20], [12_384, 25], [12_384, -25], [250_050, 0], [0, 3]],
     )
     assert found == [

@@ -35,7 +35,7 @@ export class CasePage {
         this.cursor = new CursorLine(data);
         this.viewer = new Viewer(data, () => this.moved());
         this.viewer.setSmooth(settings.smooth ?? true);
-        this.overlay = new OverlayPanel(data, this.viewer, {
+        this.overlay = new OverlayPanel(data, this.viewer, settings, {
             load: (name) => loadMap(source, data, name),
             onMap: () => this.moved(),
             ask: (names) => this.ask(names),
@@ -597,7 +597,7 @@ export class CasePage {
         this.fillRegions();
         const { state, current } = review;
         const whole = this.structure && `No open region of ${this.structure} is left: look through it in three planes.`;
-        this.overlay.showQuestion(state.asked, review.canWrite);
+        this.overlay.showQuestion(state.asked, review.canWrite, this.structure);
         this.overlay.showFigures(review.figures);
         this.card.show(current, this.structure, {
             why: shortened(current?.why ?? whole ?? "", this.data.structures.map(({ name }) => name)),
