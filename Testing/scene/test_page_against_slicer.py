@@ -25,9 +25,7 @@ SHOW = """
   viewer.zoom = scale / viewer.fitScale;
   viewer.centre = viewer.grid.size.map((size) => (size - 1) / 2);
   viewer.setFill(fill);
-  for (const { value } of viewer.data.structures) {
-    viewer.showLabel(value, true);
-  }
+  viewer.setLabels(viewer.volumes.labels);
   viewer.moveTo(voxel);
   viewer.draw();
   return viewer.views.map((view) => {

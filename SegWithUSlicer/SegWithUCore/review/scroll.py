@@ -12,6 +12,8 @@ from itertools import product
 import numpy as np
 import SimpleITK as sitk
 
+from ..util.errors import InputError
+
 # Voxels with less error probability stay.
 LEAST_ERROR = np.float32(0.05)
 # How far a contour moves: of a whole structure, and of a region.
@@ -54,12 +56,17 @@ class Scroll:
         movable: flat indices, those most likely of the structure first.
         counts: of each position, how many of them are the structure's.
         start: the position of the contour as it is now.
+
+    Raises:
+        InputError: the structure is finished.
     """
 
     def __init__(self, volumes: Volumes, value: int, region: np.ndarray | None = None) -> None:
+        if value in volumes.finished:
+            raise InputError("This structure is finished: reopen it first.", "structure-finished")
         self._volumes, self._value = volumes, value
         now, drawn, second = (each.ravel() for each in (volumes.now, volumes.drawn, volumes.runner_up))
-        stays = [*(set(volumes.finished) - {value})]
+        stays = [*volumes.finished]
         places = np.flatnonzero((drawn == value) | (second == value))
         places = places[(volumes.error.ravel()[places] > LEAST_ERROR) & ~volumes.fixed.ravel()[places]]
         other = np.where(drawn[places] == value, second[places], drawn[places])

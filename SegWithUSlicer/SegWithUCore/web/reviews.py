@@ -210,6 +210,7 @@ class OpenReview:
 
         Raises:
             UsageError: the case has no such structure or region.
+            InputError: the structure is finished.
         """
         values = {entry.name: entry.value for entry in self.case.volumes.description.structures}
         if structure not in values or (region is not None and region not in {one.id for one in self.case.regions}):
@@ -250,16 +251,16 @@ class OpenReview:
         """Say how a gesture changes the segmentation.
 
         Raises:
-            UsageError: it is none of ours, or draws what is no structure.
+            UsageError: it is none of ours, or draws what is no structure, or a finished one.
         """
-        names = {entry.value: entry.name for entry in self.case.volumes.description.structures}
+        structures, finished = self.case.volumes.description.structures, self.session.state.finished
+        names = {entry.value: entry.name for entry in structures if entry.name not in finished}
         values = sorted({value for run in runs for value in run[2:]} - {0})
         if gesture not in GESTURES or not runs or not set(values) <= names.keys():
-            raise UsageError(f"The page may not draw the labels {values} by '{gesture:.40}'.")
+            raise UsageError(f"The page may not draw the labels {values} by '{gesture:.40}': reopen what is finished.")
         volumes, voxel_mm3 = self._volumes(), float(np.prod(self.case.volumes.grid.spacing))
         maps = (volumes[ERROR_PROBABILITY_FILE], volumes[REGION_LABELS_FILE])
-        changed = [names[value] for value in values]
-        edit = edit_of(volumes[SEGMENTATION_FILE], after, *maps, voxel_mm3, changed, region)
+        edit = edit_of(volumes[SEGMENTATION_FILE], after, *maps, voxel_mm3, [names[each] for each in values], region)
         return replace(edit, gesture=gesture, runs=tuple(runs))
 
     def _keep(self, labels: np.ndarray) -> None:
@@ -391,6 +392,7 @@ class OpenReviews:
 
         Raises:
             UsageError: the case has no such contour.
+            InputError: its structure is finished.
             RefusalError: the session is over.
         """
         with self._lock:

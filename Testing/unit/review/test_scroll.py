@@ -45,6 +45,12 @@ def drawn_at(contour: Scroll, found: Volumes, position: int) -> np.ndarray:
     return labels
 
 
+def test_a_finished_structure_is_not_scrolled() -> None:
+    with pytest.raises(InputError, match="reopen it first") as refusal:
+        Scroll(volumes(finished=(OWN,)), OWN)
+    assert refusal.value.code == "structure-finished"
+
+
 @pytest.mark.parametrize("region", [False, True])
 @pytest.mark.parametrize("finished", [(), (NEIGHBOUR,)])
 def test_only_what_the_model_is_unsure_about_moves_and_no_third_label_arises(

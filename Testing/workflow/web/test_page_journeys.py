@@ -697,6 +697,109 @@ def test_a_mask_of_an_editor_is_taken_as_the_edit_of_the_reader(cases: Path, tmp
     assert ["409" in each for each in window.troubles] == [True], "the browser tells of the one that was refused"
 
 
+def test_how_cases_are_viewed_stays_from_case_to_case_where_the_next_one_has_it(cases: Path, visit: Opener) -> None:
+    def without_the_map(route: Any) -> None:
+        answer = route.fetch()
+        content = answer.json()
+        del content["maps"]["ranking"]
+        route.fulfill(response=answer, json=content)
+
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+
+        def seen() -> list[Any]:
+            boxes = [
+                page.get_by_label(name).is_checked() for name in (f"Outline of {ANTERIOR}", f"Outline of {POSTERIOR}")
+            ]
+            windows, shown = page.get_by_label("Window", exact=True), page.locator("#map")
+            return [windows.input_value(), shown.input_value(), *boxes]
+
+        def go_to(name: str) -> None:
+            page.get_by_role("button", name="← Cases").click()
+            window.open_case(name)
+
+        window.open_case(CASES[0])
+        first = ["As at first", "error_probability", True, True]
+        assert seen() == first
+        page.get_by_label("Window", exact=True).select_option("Bright tissue")
+        page.locator("#map").select_option("ranking")
+        page.get_by_label(f"Outline of {POSTERIOR}").uncheck()
+        chosen = ["Bright tissue", "ranking", True, False]
+        assert seen() == chosen
+        box = page.locator("canvas.slice").first.bounding_box()
+        page.mouse.move(box["x"] + 50, box["y"] + 50)
+        page.mouse.down(button="right")
+        page.mouse.move(box["x"] + 90, box["y"] + 70)
+        page.mouse.up(button="right")
+        assert seen() == ["By hand", *chosen[1:]], "which fits no other image"
+        page.route("**/api/cases/*", without_the_map)
+        go_to(CASES[1])
+        assert seen() == ["Bright tissue", "error_probability", True, False]
+        page.unroute("**/api/cases/*")
+        go_to(CASES[2])
+        page.wait_for_timeout(200)
+        assert seen() == chosen
+        assert page.locator(".threshold-value").inner_text() != ""
+        page.locator("#map").select_option("")
+        go_to(CASES[1])
+        assert seen() == ["Bright tissue", "", True, False]
+        page.reload()
+        window.open_case(CASES[0])
+        assert seen() == first, "within the page"
+        assert window.troubles == []
+
+
+def test_only_the_measured_outlines_are_shown_and_that_at_hand(cases: Path, visit: Opener) -> None:
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        outline = page.get_by_label(f"Outline of {ANTERIOR}")
+        reds = """async () => {
+            await new Promise((resolve) => setTimeout(resolve, 100));
+            const box = document.querySelector(`input[aria-label="Outline of anterior hippocampus"]`);
+            const colour = box.style.borderColor.match(/\\d+/g).map(Number);
+            return [...document.querySelectorAll("canvas.slice")].reduce((sum, canvas) => {
+                const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                let count = 0;
+                for (let at = 0; at < data.length; at += 4) {
+                    count += colour.every((part, channel) => Math.abs(part - data[at + channel]) < 3);
+                }
+                return sum + count;
+            }, 0);
+        }"""
+        page.locator("#map").select_option("")
+        page.get_by_label(f"Measure only {POSTERIOR}").click()
+        window.press("w")
+        assert page.evaluate(reds) > 20
+        page.get_by_label("Only the measured outlines").check()
+        assert not outline.is_checked() and outline.is_disabled()
+        assert page.get_by_label(f"Outline of {POSTERIOR}").is_checked()
+        assert page.evaluate(reds) == 0
+        page.locator(".structures").get_by_role("button", name=ANTERIOR, exact=True).click()
+        assert outline.is_checked(), "somebody looks at it"
+        assert page.evaluate(reds) > 20
+        window.press("n")
+        assert not outline.is_checked()
+        page.get_by_label(f"Measure {ANTERIOR}", exact=True).check()
+        assert outline.is_checked()
+        page.get_by_label(f"Measure only {POSTERIOR}").click()
+        page.get_by_role("button", name="← Cases").click()
+        window.open_case(CASES[1])
+        assert page.get_by_label("Only the measured outlines").is_checked()
+        assert outline.is_checked(), "it is measured in this case"
+        page.get_by_role("button", name="← Cases").click()
+        window.open_case(CASES[0])
+        page.get_by_text("all stored").wait_for()
+        assert not outline.is_checked()
+        page.get_by_label("Only the measured outlines").uncheck()
+        assert outline.is_checked() and outline.is_enabled()
+        assert window.troubles == []
+
+
 def test_a_contour_is_scrolled_and_a_brush_draws_on_the_page(cases: Path, visit: Opener) -> None:
     folder = cases / CASES[0]
 
@@ -743,6 +846,103 @@ def test_a_contour_is_scrolled_and_a_brush_draws_on_the_page(cases: Path, visit:
     assert window.troubles == []
     gestures = [edit.gesture for edit in review_of(folder, "Ana").state.edits]
     assert gestures == []
+
+
+def test_a_finished_structure_is_reopened_before_it_is_scrolled_or_brushed(cases: Path, visit: Opener) -> None:
+    folder = cases / CASES[0]
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        window.press("d", "d")
+        page.get_by_role("button", name="Sign...").click()
+        page.get_by_role("dialog").get_by_role("button", name="Sign").click()
+        page.get_by_text("Signed at").wait_for()
+        assert selected(window).get_attribute("title") == POSTERIOR, "a blind sample, of a finished structure"
+        for key in ("Shift+E", "E"):
+            window.press(key)
+            assert window.text(".said") == f"{POSTERIOR} is finished: reopen it first."
+        window.press("b")
+        page.get_by_label("Only where uncertain").uncheck()
+        page.locator("canvas.slice").first.click()
+        assert window.text(".said") == f"{POSTERIOR} is finished: reopen it first."
+        assert review_of(folder, "Ana").state.finished == {ANTERIOR, POSTERIOR}
+        page.get_by_role("button", name=f"Reopen {ANTERIOR}").click()
+        page.get_by_text("Your signature ended.").wait_for()
+        assert window.text(".said") == f"{ANTERIOR} is open again."
+        assert page.locator(".heading.current").inner_text().startswith(ANTERIOR)
+        page.get_by_text("all stored").wait_for()
+        window.press("Shift+E")
+        page.get_by_role("button", name="Take it").wait_for()
+        assert window.text(".contour-text").startswith(f"{ANTERIOR}: ")
+        window.press("]", "]", "]", "]", "Enter")
+        page.get_by_text("all stored").wait_for()
+        assert window.troubles == []
+    state = review_of(folder, "Ana").state
+    assert state.finished == {POSTERIOR}
+    assert state.edited == {ANTERIOR}
+
+
+def test_a_contour_that_is_prepared_says_so_and_keys_are_its_own_wherever_the_focus_is(
+    cases: Path, visit: Opener
+) -> None:
+    folder = cases / CASES[0]
+    held: list[Any] = []
+    with served(cases) as server:
+        window = visit(server.gate.link)
+        page = window.page
+        window.read_as("Ana")
+        window.open_case(CASES[0])
+        page.route("**/scroll", lambda route: held.append(route))
+        view = page.locator("canvas.slice").first
+        for _ in range(2):
+            view.click()
+            where = page.locator(".slice-caption").all_inner_texts()
+            page.keyboard.press("Shift+E")
+            assert window.text(".contour-text") == f"{ANTERIOR}: preparing the contour …", "at once"
+            page.mouse.wheel(0, -400)
+            for key in ("[", "]", "]", "Enter"):
+                page.keyboard.press(key)
+            assert page.get_by_role("button", name="Take it").is_hidden()
+            page.keyboard.press("Escape")
+            assert page.get_by_role("button", name="Scroll structure").is_visible(), "given up"
+            assert page.locator(".slice-caption").all_inner_texts() == where
+            while not held:
+                page.wait_for_timeout(10)
+            held.pop().continue_()
+        page.wait_for_timeout(300)
+        assert page.get_by_role("button", name="Scroll structure").is_visible(), "not wanted any more"
+        page.unroute("**/scroll")
+
+        volume = read_case(folder)["structures"][1]["volume_mm3"]
+        for focus in (view, page.get_by_label("Map"), page.locator(".facts summary"), page.get_by_label("Opacity")):
+            window.press("Shift+E")
+            page.get_by_role("button", name="Take it").wait_for()
+            assert window.text(".contour-text") == f"{ANTERIOR}: {volume:.0f} mm³, +0 mm³ (+0.0 %)"
+            focus.focus()
+            if focus is view:
+                focus.click()
+            window.press("]", "]", "]")
+            assert re.fullmatch(
+                rf"{ANTERIOR}: \d+ mm³, \+[1-9]\d* mm³ \(\+\d+\.\d %\)", window.text(".contour-text")
+            ), window.text(".contour-text")
+            before = len(lines_of(folder, "Ana"))
+            window.press("Enter")
+            page.get_by_text("all stored").wait_for()
+            assert len(lines_of(folder, "Ana")) > before
+            assert page.locator(".views.one").count() == 0, "not enlarged"
+            page.locator(".regions").focus()
+            window.press("u", "Shift+E")
+            page.get_by_role("button", name="Take it").wait_for()
+            focus.focus()
+            window.press("]", "Escape")
+            assert page.get_by_role("button", name="Scroll structure").is_visible()
+            page.locator(".regions").focus()
+        view.focus()
+        window.press("Enter")
+        assert page.locator(".views.one").count() == 1, "without a contour"
+        assert window.troubles == []
 
 
 def test_what_is_drawn_but_refused_is_told_and_not_shown_as_if_it_were_stored(cases: Path, visit: Opener) -> None:

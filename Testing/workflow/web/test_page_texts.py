@@ -218,3 +218,20 @@ def test_volumes_are_written_as_in_the_panel(modules: Any) -> None:
     volumes = [0, 0.4, 0.5, 1.5, 2.5, 999.49, 9999.4, 9999.6, 10_000, 12_345.6, 250_050, None]
     found = modules.evaluate("async (volumes) => volumes.map((await import('./texts.js')).volumeText)", volumes)
     assert found == [volume_text(volume) for volume in volumes]
+
+
+def test_small_changes_of_a_large_volume_show(modules: Any) -> None:
+    found = modules.evaluate(
+        """async (pairs) => {
+          const { changedVolumeText } = await import("./texts.js");
+          return pairs.map((pair) => changedVolumeText(...pair));
+        }""",
+        [[9_990, 20], [12_384, 25], [12_384, -25], [250_050, 0], [0, 3]],
+    )
+    assert found == [
+        "10010 mm³, +20 mm³ (+0.2 %)",
+        "12409 mm³, +25 mm³ (+0.2 %)",
+        "12359 mm³, −25 mm³ (−0.2 %)",
+        "250050 mm³, +0 mm³ (+0.0 %)",
+        "3 mm³, +3 mm³",
+    ]

@@ -491,6 +491,26 @@ def test_a_scrolled_contour_is_drawn_logged_and_taken_back(cases):
         assert [line["event"] for line in lines_of(folder, "Ana")] == ["opened", "edited", "undo"]
 
 
+def test_a_finished_structure_is_not_drawn_on_until_it_is_reopened(cases):
+    with served(cases) as server:
+        client = WebClient(server.gate.link)
+        review: WebReview = client.open(client.case_id(NAME), "Ana")
+        address, session, last = f"/api/cases/{review.case}", review.opened["session"], review.opened["last"]
+        asked = {"session": session, "structure": "anterior hippocampus", "region": None}
+        runs = client.post(f"{address}/scroll", asked)[1]["positions"][-8]["runs"]
+        drawn = {"event": "drawn", "gesture": "scroll", "region": None, "runs": runs}
+
+        def say(*events: dict) -> tuple[int, dict]:
+            return client.post(f"{address}/events", {"session": session, "last": last, "events": [*events]})
+
+        judged = {"event": "structure", "structure": "anterior hippocampus", "verdict": "accepted", "comment": ""}
+        last = say(judged)[1]["last"]
+        for status, answer in (client.post(f"{address}/scroll", asked), say(drawn)):
+            assert status in (400, 409) and "reopen" in answer["error"]
+        last = say({**judged, "verdict": None})[1]["last"]
+        assert client.post(f"{address}/scroll", asked)[0] == say(drawn)[0] == 200
+
+
 def test_what_is_finished_is_signed_until_it_changes_and_stands_in_volumes_csv(cases, tmp_path):
     folder = cases / NAME
     names = ["anterior hippocampus", "posterior hippocampus"]

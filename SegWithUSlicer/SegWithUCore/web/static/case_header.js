@@ -82,7 +82,7 @@ export class CaseHeader {
             { class: "tools", role: "group", "aria-label": "Views" },
             ...this.toolButtons,
             element("button", { title: "Show the whole image (W)", on: { click: () => viewer.fit() } }, "Fit"),
-            makeWindows(viewer),
+            makeWindows(viewer, settings),
             smooth,
             check("Keys", settings.singleKeys ?? true, (on) => {
                 settings.singleKeys = on;
@@ -101,15 +101,15 @@ export class CaseHeader {
     }
 }
 
-// Window presets; those of CT where the values reach as low as air.
-function makeWindows(viewer) {
+// Window presets; those of CT where the values reach as low as air. `settings.window` is the one that was chosen, also in
+// cases before.
+function makeWindows(viewer, settings) {
     const { image } = viewer.data;
     if (!image) {
         return null;
     }
     const [low, high] = image.range;
     const presets = [
-        ["Window", null],
         ["As at first", image.window],
         ["Whole range", [low, high]],
         ["Dark tissue", [low, (image.window[0] + image.window[1]) / 2]],
@@ -123,14 +123,23 @@ function makeWindows(viewer) {
             "aria-label": "Window",
             on: {
                 change: () => {
+                    settings.window = presets[box.selectedIndex][0];
                     viewer.setWindow(...presets[box.selectedIndex][1]);
-                    box.selectedIndex = 0;
                     box.blur();
                 },
             },
         },
         ...presets.map(([title]) => element("option", {}, title)),
+        element("option", { hidden: true }, "By hand"),
     );
+    const kept = presets.findIndex(([title]) => title === settings.window);
+    if (kept > 0) {
+        box.selectedIndex = kept;
+        viewer.setWindow(...presets[kept][1]);
+    }
+    viewer.onAdjusted = () => {
+        box.selectedIndex = presets.length;
+    };
     return box;
 }
 

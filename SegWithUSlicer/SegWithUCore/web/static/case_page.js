@@ -14,7 +14,7 @@ import { RegionsPanel, VerdictCard } from "./regions_panel.js";
 import { Review } from "./review.js";
 import { ReviewSide } from "./review_side.js";
 import { finishingVerdict, isBlind, isOpen, nextUndecided } from "./review_state.js";
-import { shortName, shortened, volumeText } from "./texts.js";
+import { changedVolumeText, shortName, shortened } from "./texts.js";
 import { drawThumbnail } from "./thumbnails.js";
 import { Viewer } from "./viewer.js";
 
@@ -35,7 +35,7 @@ export class CasePage {
         this.cursor = new CursorLine(data);
         this.viewer = new Viewer(data, () => this.moved());
         this.viewer.setSmooth(settings.smooth ?? true);
-        this.overlay = new OverlayPanel(data, this.viewer, {
+        this.overlay = new OverlayPanel(data, this.viewer, settings, {
             load: (name) => loadMap(source, data, name),
             onMap: () => this.moved(),
             ask: (names) => this.ask(names),
@@ -47,7 +47,7 @@ export class CasePage {
             choose: (id) => this.goTo(id),
             chooseStructure: (name) => this.goToStructure(name),
             finish: (name) => this.finish(name),
-            reopen: (name) => this.review.judgeStructure(name, null),
+            reopen: (name) => this.reopen(name),
         });
         this.side = new ReviewSide(this.review, this.description, worklist, settings, source.isFile, this.regions.filter, {
             start: (name) => this.nameGiven(name),
@@ -57,6 +57,8 @@ export class CasePage {
             takeMask: (file) => this.review.takeMask(file),
         });
         this.contour = null;
+        // What a contour was asked for that is on its way.
+        this.preparing = null;
         this.viewer.brush = source.isFile ? null : new Brush(this);
         this.drawing =
             this.viewer.brush &&
@@ -343,6 +345,7 @@ export class CasePage {
         }
         this.keepComment();
         this.regions.unfolded.delete(name);
+        this.endContour();
         const verdict = finishingVerdict(review.state, name);
         review.judgeStructure(name, verdict);
         const ring = review.groups(review.queue).map(([structure]) => structure);
@@ -354,6 +357,15 @@ export class CasePage {
         }
         const isBlindNow = review.current !== null && isBlind(review.current) && !review.isDone;
         this.card.say(`${name}: ${verdict}.${isBlindNow ? " Now the blind sample." : this.nowText()}`);
+    }
+
+    // Takes back that a structure is finished, and goes there: what is drawn next is drawn on it.
+    reopen(name) {
+        this.keepComment();
+        this.review.judgeStructure(name, null);
+        this.structure = null;
+        this.goToStructure(name);
+        this.card.say(`${name} is open again.`);
     }
 
     // Adds a place at the crosshair: of the structure there, if it is measured, else of the one at hand.
@@ -376,29 +388,51 @@ export class CasePage {
         return this.drawing !== null && this.review.canWrite && Boolean(this.structure) && this.labels !== null;
     }
 
-    // Lets the wheel move the contour of the region at hand, or of the structure.
+    // Why the structure at hand cannot be drawn on; "" where it can.
+    get drawingTrouble() {
+        if (this.contour || this.preparing) {
+            return "Take the contour first, or keep the old one.";
+        }
+        const isFinished = this.review.state.finished.has(this.structure);
+        return isFinished ? `${this.structure} is finished: reopen it first.` : "";
+    }
+
+    // Lets the wheel move the contour of the region at hand, or of the structure; while that is prepared it does nothing.
     async scroll(isWhole) {
         const { review, structure } = this;
         const region = isWhole || !review.current?.box ? null : review.current.id;
-        if (!this.canDraw || this.contour) {
+        if (!this.canDraw || this.contour || this.preparing) {
             return;
         }
+        this.card.say(this.drawingTrouble);
+        if (this.drawingTrouble) {
+            return;
+        }
+        const asked = { structure, region };
+        this.preparing = asked;
+        this.viewer.onWheel = (steps) => this.moveContour(steps);
+        this.update();
         try {
             const found = await review.positions(structure, region);
-            const isStillHere = structure === this.structure && !this.contour && this.canDraw;
-            if (!isStillHere) {
+            if (this.preparing !== asked) {
                 return;
             }
-            this.contour = Object.assign(new Contour(found, this.labels, this.data.grid.size), { structure, region });
+            if (!this.canDraw) {
+                this.endContour();
+                return;
+            }
+            this.contour = Object.assign(new Contour(found, this.labels, this.data.grid.size), asked);
         } catch (error) {
-            this.card.say(error.message);
+            if (this.preparing === asked) {
+                this.endContour();
+                this.card.say(error.message);
+            }
             return;
         }
+        this.preparing = null;
         const { value } = this.data.structures.find(({ name }) => name === structure);
         this.viewer.setOld(maskOfLabel(this.labels, value));
-        this.viewer.onWheel = (steps) => this.moveContour(steps);
         this.moveContour(0);
-        this.card.say("");
     }
 
     moveContour(steps) {
@@ -410,6 +444,9 @@ export class CasePage {
 
     takeContour() {
         const { contour } = this;
+        if (this.preparing) {
+            return;
+        }
         if (contour?.runs.length) {
             this.drawn(contour.labels, contour.runs, "scroll", contour.region);
         }
@@ -418,8 +455,8 @@ export class CasePage {
 
     // Leaves the contour as it was, but for what was taken.
     endContour() {
-        if (this.contour) {
-            this.contour = null;
+        if (this.contour || this.preparing) {
+            this.contour = this.preparing = null;
             this.viewer.onWheel = null;
             this.viewer.setOld(null);
             this.viewer.setLabels(this.labels);
@@ -427,24 +464,30 @@ export class CasePage {
         }
     }
 
+    // What stands beside the contour, in mm³ throughout: a turn of the wheel shows in it. null without a contour.
     contourText() {
+        if (this.preparing) {
+            return `${shortName(this.preparing.structure)}: preparing the contour …`;
+        }
+        if (!this.contour) {
+            return null;
+        }
         const { structure, voxels } = this.contour;
         const { volume_mm3: drawn } = { ...this.data.structures.find(({ name }) => name === structure), ...this.review.figures[structure] };
         const change = voxels * this.data.voxelMm3;
-        const percent = drawn > 0 ? ` (${change >= 0 ? "+" : "−"}${Math.abs((100 * change) / drawn).toFixed(1)} %)` : "";
-        return `${shortName(structure)}: ${volumeText(drawn + change)}${percent}`;
+        return `${shortName(structure)}: ${changedVolumeText(drawn, change)}`;
     }
 
     // What the brush draws now: the structure at hand, or what lies under it where it is erased.
     draws() {
-        if (!this.canDraw || this.contour) {
-            this.card.say(this.contour ? "Take the contour first, or keep the old one." : "Enter your name to draw.");
+        const trouble = this.canDraw ? this.drawingTrouble : "Enter your name to draw.";
+        if (trouble) {
+            this.card.say(trouble);
             return null;
         }
         const values = new Map(this.data.structures.map(({ name, value }) => [name, value]));
         const own = values.get(this.structure);
-        const { finished } = this.review.state;
-        const fixed = new Set([...finished].filter((name) => name !== this.structure).map((name) => values.get(name)));
+        const fixed = new Set([...this.review.state.finished].map((name) => values.get(name)));
         return { own, value: this.viewer.brush.erases ? 0 : own, fixed };
     }
 
@@ -513,6 +556,7 @@ export class CasePage {
 
     judgeStructure(verdict) {
         if (this.review.canWrite && this.structure) {
+            this.endContour();
             this.review.judgeStructure(this.structure, verdict);
         }
     }
@@ -553,7 +597,7 @@ export class CasePage {
         this.fillRegions();
         const { state, current } = review;
         const whole = this.structure && `No open region of ${this.structure} is left: look through it in three planes.`;
-        this.overlay.showQuestion(state.asked, review.canWrite);
+        this.overlay.showQuestion(state.asked, review.canWrite, this.structure);
         this.overlay.showFigures(review.figures);
         this.card.show(current, this.structure, {
             why: shortened(current?.why ?? whole ?? "", this.data.structures.map(({ name }) => name)),
@@ -565,7 +609,8 @@ export class CasePage {
             hasEdits: review.hasEdits,
         });
         this.drawing?.show({
-            contour: this.contour ? this.contourText() : null,
+            contour: this.contourText(),
+            isPreparing: this.preparing !== null,
             canDraw: this.canDraw,
             hasRegion: Boolean(current?.box),
             isBrush: this.header.tool === "brush",

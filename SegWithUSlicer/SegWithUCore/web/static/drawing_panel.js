@@ -12,13 +12,16 @@ export class DrawingPanel {
         this.whole = button("Scroll structure", "Shift+E", () => actions.scroll(true));
         this.text = element("span", { class: "contour-text", role: "status" });
         this.start = element("span", { class: "row" }, this.region, this.whole);
+        this.moving = [
+            button("−", "[ or the wheel", () => actions.step(-1)),
+            button("+", "] or the wheel", () => actions.step(1)),
+            button("Take it", "Enter", () => actions.take()),
+        ];
         this.contour = element(
             "div",
             { class: "row", hidden: true },
             this.text,
-            button("−", "[ or the wheel", () => actions.step(-1)),
-            button("+", "] or the wheel", () => actions.step(1)),
-            button("Take it", "Enter", () => actions.take()),
+            ...this.moving,
             button("Keep the old", "Escape", () => actions.keep()),
         );
         const size = element(
@@ -41,8 +44,11 @@ export class DrawingPanel {
         this.root = element("span", { class: "drawing" }, this.start, this.contour, this.brush);
     }
 
-    // `contour` is the text about the contour that is scrolled; null where none is.
-    show({ contour, canDraw, hasRegion, isBrush }) {
+    // `contour` is the text about the contour that is scrolled, or prepared; null where none is.
+    show({ contour, isPreparing, canDraw, hasRegion, isBrush }) {
+        for (const button of this.moving) {
+            button.hidden = isPreparing;
+        }
         this.region.disabled = !canDraw || !hasRegion;
         this.whole.disabled = !canDraw;
         this.start.hidden = contour !== null;

@@ -211,10 +211,12 @@ class Application {
 
     keyDown(event) {
         const page = this.casePage;
-        if (!page || this.state === "error" || takesText(event.target) || document.querySelector("dialog[open]")) {
+        const isOffered = page?.contour || page?.preparing;
+        const isTyped = takesText(event.target) && !(isOffered && event.target.matches("select"));
+        if (!page || this.state === "error" || isTyped || document.querySelector("dialog[open]")) {
             return;
         }
-        const ofContour = page.contour && { Enter: () => page.takeContour(), Escape: () => page.endContour() }[event.key];
+        const ofContour = isOffered && { Enter: () => page.takeContour(), Escape: () => page.endContour() }[event.key];
         const isMore = event.repeat && !"[]".includes(event.key);
         const action = isMore ? undefined : (ofContour ?? this.singleKey(event, page) ?? this.actionOf(event, page));
         if (action) {

@@ -18,9 +18,12 @@ function ownText({ read_by: reader, edited }) {
 
 export class OverlayPanel {
     // `actions` has load(name), which resolves to a map with its voxels, onMap(), called when another map is shown,
-    // ask(names), which changes what is measured, and goTo(structure).
-    constructor(data, viewer, actions) {
+    // ask(names), which changes what is measured, and goTo(structure). `settings` go from case to case: `map`, the name of
+    // the map that was chosen, "" for none; `hidden`, structures without an outline; `onlyMeasured`.
+    constructor(data, viewer, settings, actions) {
         this.actions = actions;
+        this.settings = settings;
+        settings.hidden ??= new Set();
         this.data = data;
         this.viewer = viewer;
         this.steps = {};
@@ -35,7 +38,8 @@ export class OverlayPanel {
             this.tableBox,
         );
         new ResizeObserver(() => this.drawLegend()).observe(this.legend);
-        this.choose(data.description.first_map ?? Object.keys(data.maps)[0] ?? "");
+        const first = data.description.first_map ?? Object.keys(data.maps)[0] ?? "";
+        this.choose(settings.map === "" || data.maps[settings.map] ? settings.map : first);
     }
 
     makeControls() {
@@ -45,7 +49,7 @@ export class OverlayPanel {
         );
         this.mapBox = element(
             "select",
-            { id: "map", on: { change: () => this.choose(this.mapBox.value) } },
+            { id: "map", on: { change: () => this.choose((this.settings.map = this.mapBox.value)) } },
             ...options,
             element("option", { value: "" }, "None"),
         );
@@ -92,6 +96,7 @@ export class OverlayPanel {
         this.aboveHeader = element("th", { scope: "col" });
         this.aboveCells = [];
         this.ticks = new Map();
+        this.patches = new Map();
         this.figureCells = new Map();
         this.figures = {};
         this.rows = new Map();
@@ -133,10 +138,22 @@ export class OverlayPanel {
             { class: "small", on: { click: () => this.actions.ask(this.data.description.asked) } },
             "Measure as proposed",
         );
+        const only = element("input", {
+            type: "checkbox",
+            checked: this.settings.onlyMeasured ?? false,
+            on: {
+                change: () => {
+                    this.settings.onlyMeasured = only.checked;
+                    this.showOutlines();
+                },
+            },
+        });
+        const title = "Hides the outlines of structures that are not measured, but for the one at hand";
         this.tableBox = element(
             "div",
             { class: "table-box", tabIndex: 0, role: "region", "aria-label": "Structures" },
             this.proposed,
+            element("label", { class: "check", title }, only, "Only the measured outlines"),
             table,
         );
     }
@@ -167,12 +184,28 @@ export class OverlayPanel {
         );
     }
 
-    // Ticks the structures that are asked.
-    showQuestion(asked, canWrite) {
+    // Shows the outlines that are wanted.
+    showOutlines() {
+        const { hidden, onlyMeasured } = this.settings;
+        const isLeftOut = (name) => onlyMeasured && !this.ticks.get(name).checked && name !== this.atHand;
+        for (const { name } of this.data.structures) {
+            const box = this.patches.get(name);
+            box.disabled = Boolean(isLeftOut(name));
+            box.checked = !box.disabled && !hidden.has(name);
+        }
+        this.viewer.hideLabels(
+            this.data.structures.filter(({ name }) => !this.patches.get(name).checked).map(({ value }) => value),
+        );
+    }
+
+    // Ticks the structures that are asked. `atHand` names the structure at hand, which may be another one.
+    showQuestion(asked, canWrite, atHand) {
+        this.atHand = atHand;
         for (const [name, tick] of this.ticks) {
             tick.checked = asked.includes(name);
             tick.disabled = !canWrite;
         }
+        this.showOutlines();
         // Not under the pointer of somebody who ticks one after another.
         if (this.sorted !== String(asked) && !this.body.contains(document.activeElement)) {
             this.sortRows(asked);
@@ -204,8 +237,14 @@ export class OverlayPanel {
             checked: true,
             title: "Show the outline",
             "aria-label": `Outline of ${name}`,
-            on: { change: () => this.viewer.showLabel(structure.value, box.checked) },
+            on: {
+                change: () => {
+                    this.settings.hidden[box.checked ? "delete" : "add"](name);
+                    this.showOutlines();
+                },
+            },
         });
+        this.patches.set(name, box);
         box.style.background = box.style.borderColor = cssColour(structure.color);
         const flags = structure.flags?.join(" ");
         const mark = flags

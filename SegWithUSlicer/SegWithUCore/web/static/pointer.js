@@ -145,7 +145,7 @@ function moveByKey(viewer, view, event) {
         viewer.zoomBy(ZOOM_STEP);
     } else if (event.key === "-") {
         viewer.zoomBy(1 / ZOOM_STEP);
-    } else if (event.key === "Enter") {
+    } else if (event.key === "Enter" && !viewer.onWheel) {
         viewer.enlarge(view);
     } else {
         return false;

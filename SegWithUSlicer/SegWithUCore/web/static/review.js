@@ -399,7 +399,11 @@ export class Review {
         this.pending.shift();
         this.lines = [...this.lines, ...answer.lines];
         this.trouble = answer.stored === false ? answer.trouble : "";
+        const wasSigned = this.signedAt;
         this.take(answer);
+        if (wasSigned && !this.signedAt) {
+            this.message = "Your signature ended.";
+        }
         this.replay();
         this.onChange({});
     }

@@ -12,6 +12,13 @@ export function volumeText(mm3) {
     return mm3 < 10 * MM3_IN_ML ? `${roundedText(mm3, 0)} mm³` : `${roundedText(mm3 / MM3_IN_ML, 1)} mL`;
 }
 
+// "12384 mm³, +25 mm³ (+0.2 %)": mm³ at any size, so that small changes of a large volume show.
+export function changedVolumeText(before, change) {
+    const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+    const percent = before > 0 ? ` (${signed((100 * change) / before, 1)} %)` : "";
+    return `${roundedText(before + change, 0)} mm³, ${signed(change, 0)} mm³${percent}`;
+}
+
 // As Python rounds: a number half-way between two goes to the even one.
 export function roundedText(value, digits) {
     const scale = 10 ** digits;

@@ -33,6 +33,8 @@ export class Viewer {
         this.fill = false;
         this.bare = false;
         this.hiddenLabels = new Set();
+        // Called after the window was changed by hand.
+        this.onAdjusted = () => {};
         this.window = data.image ? [...data.image.window] : [0, 1];
         this.voxel = data.grid.size.map((size) => size >> 1);
         this.centre = [...this.voxel];
@@ -112,8 +114,12 @@ export class Viewer {
         this.refresh();
     }
 
-    showLabel(value, visible) {
-        this.hiddenLabels[visible ? "delete" : "add"](value);
+    // Hides the outlines of these values, and shows all others.
+    hideLabels(values) {
+        if (String([...this.hiddenLabels]) === String(values)) {
+            return;
+        }
+        this.hiddenLabels = new Set(values);
         this.outlineCount += 1;
         this.refresh();
     }
@@ -143,6 +149,7 @@ export class Viewer {
         const width = Math.max((high - low) * factor, 1e-6 * (Math.abs(high) + Math.abs(low) + 1e-6));
         const middle = (low + high) / 2 + shift * (high - low);
         this.setWindow(middle - width / 2, middle + width / 2);
+        this.onAdjusted();
     }
 
     // -- zoom and pan --
