@@ -345,6 +345,9 @@ def test_a_contour_is_scrolled_taken_and_taken_back(reviewing: Reviewing) -> Non
     ui.undoButton.click()
     assert (read_labels(reviewing.nodes) == model).all()
     assert reviewing.state.edits == []
+    reviewing.session.core.finish(contour.structure)
+    ui.scrollStructureButton.click()
+    assert contours.contour is None and "reopen it first" in reviewing.panel.message
 
 
 def test_a_hand_drawn_voxel_is_not_scrolled(reviewing: Reviewing) -> None:

@@ -152,8 +152,12 @@ export class OverlayPanel {
         this.tableBox = element(
             "div",
             { class: "table-box", tabIndex: 0, role: "region", "aria-label": "Structures" },
-            this.proposed,
-            element("label", { class: "check", title }, only, "Only the measured outlines"),
+            element(
+                "div",
+                { class: "row" },
+                this.proposed,
+                element("label", { class: "check", title }, only, "Only the measured outlines"),
+            ),
             table,
         );
     }
