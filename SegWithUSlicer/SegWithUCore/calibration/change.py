@@ -45,6 +45,6 @@ class ChangeInterval:
         return 100 * (ratio - 1), low, high
 
     @property
-    def detectable_percent(self) -> float:
-        """Smallest growth that is told from no change."""
+    def repeats_within_percent(self) -> float:
+        """Growth that repeated scans without a change rarely exceed."""
         return 100 * math.expm1(self.half_width)

@@ -144,11 +144,14 @@ class View:
 
     def interpolated(self, voxels: np.ndarray) -> np.ndarray:
         """Value of a cut under each pixel, linear between voxel centres."""
-        from scipy.ndimage import map_coordinates
-
         values = np.nan_to_num(voxels.astype(np.float64), posinf=0.0, neginf=0.0)
-        places = np.meshgrid(self.rows, self.columns, indexing="ij")
-        return map_coordinates(values, places, order=1, mode="nearest")
+        for axis, indices in enumerate((self.rows, self.columns)):
+            below = np.clip(np.floor(indices).astype(int), 0, values.shape[axis] - 1)
+            above = np.minimum(below + 1, values.shape[axis] - 1)
+            share = np.clip(indices - below, 0.0, 1.0)
+            share = share[:, None] if axis == 0 else share
+            values = np.take(values, below, axis) * (1 - share) + np.take(values, above, axis) * share
+        return values
 
     def grey(self, window: tuple[float, float]) -> np.ndarray:
         """RGB pixels of the image, uint8; black beyond it."""

@@ -118,11 +118,11 @@ def _run_pairs(options: argparse.Namespace, console: Console) -> int:
 
     made = calibrate_pairs(resolve_model(options.model), options.pairs, options.output, options.overwrite)
     rows = [
-        [name, f"{each.detectable_percent:.1f} %", str(each.patients), str(each.scans)]
+        [name, f"{each.repeats_within_percent:.1f} %", str(each.patients), str(each.scans)]
         for name, each in made.changes.items()
     ]
     text = f"{made.name} {made.about['version']}, in {options.output}\n"
-    text += table(["structure", "detectable change", "patients", "scans"], rows)
+    text += table(["structure", "repeats within", "patients", "scans"], rows)
     console.result(
         text, {"bundle": str(options.output), "changes": {name: asdict(each) for name, each in made.changes.items()}}
     )

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..case.case_file import read_case
-from ..case.case_folders import case_folders, deeper_cases, holds_cases
+from ..case.case_file import CASE_FILE, read_case
+from ..case.case_folders import case_folders, deeper_cases
 from ..case.case_image import trusted_source
 from ..models.installed import resolve_model
 from ..regions.region import UNCERTAIN, Region, competition_text
 from ..report.render import render
-from ..review.changes import CHANGED, HEADER, NO_CHANGE, UNKNOWN, Comparison, compare
+from ..review.changes import CHANGED, DOUBTFUL, HEADER, NO_CHANGE, UNKNOWN, Comparison, compare
 from ..review.changes import COLUMNS as CHANGE_COLUMNS
 from ..review.columns import Table, columns_of
 from ..review.merge import merge_reviews
@@ -185,9 +185,8 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
         options.output.mkdir(parents=True, exist_ok=True)
         write_csv(options.output / CHANGES_FILE, CHANGE_COLUMNS, found.rows())
         write_text(options.output / CHANGES_PAGE, page)
-    counts = {
-        verdict: sum(each.verdict == verdict for each in found.changes) for verdict in (CHANGED, NO_CHANGE, UNKNOWN)
-    }
+    verdicts = [each.verdict for each in found.changes]
+    counts = {verdict: verdicts.count(verdict) for verdict in (CHANGED, DOUBTFUL, NO_CHANGE, UNKNOWN)}
     text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     data = {"scans": found.scans, "changes": [dict(zip(CHANGE_COLUMNS, row, strict=True)) for row in found.rows()]}
     written = f"\nWritten to {options.output}." if options.output else ""
@@ -202,9 +201,9 @@ def _scans(options: argparse.Namespace, console: Console) -> list[Path]:
         UsageError: there is an image, but no model or no output.
         InputError: an image was not segmented, or a case is damaged.
     """
-    images = [path for path in options.scans if not (path.is_dir() and holds_cases(path))]
+    images = [path for path in options.scans if not (path / CASE_FILE).is_file()]
     if not images:
-        return case_folders(options.scans)
+        return list(options.scans)
     missing = f"{images[0]} is not a case folder: give --model and --output, and it is segmented first."
     refuse_if((not options.model or not options.output, missing))
     from . import segment

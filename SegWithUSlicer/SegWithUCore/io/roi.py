@@ -59,13 +59,11 @@ class VoxelBox:
     @classmethod
     def around(cls, array: np.ndarray) -> "VoxelBox":
         """Return the smallest box that holds all voxels of (z, y, x) that are not 0; `EMPTY` if there is none."""
-        from scipy.ndimage import find_objects
-
-        (part,) = find_objects((array != 0).view(np.uint8), 1)
-        if part is None:
+        # Axis by axis: a list of all places takes 24 bytes a voxel. No scipy, which the page's server does without.
+        places = [np.flatnonzero(array.any(axis=tuple({0, 1, 2} - {axis}))) for axis in (2, 1, 0)]
+        if not places[0].size:
             return EMPTY
-        k, j, i = part
-        return cls.between([i.start, j.start, k.start], [i.stop, j.stop, k.stop])
+        return cls.between([int(each[0]) for each in places], [int(each[-1]) + 1 for each in places])
 
     def shared_with(self, other: "VoxelBox") -> "VoxelBox":
         """Return the part that lies in another box, too; `EMPTY` if there is none."""

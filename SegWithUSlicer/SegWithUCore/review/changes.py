@@ -25,19 +25,20 @@ from ..models.installed import resolve_model
 from ..util.errors import InputError, UsageError
 from .reviewed_case import read_shown_case
 
-CHANGED, NO_CHANGE, UNKNOWN = "changed", "not distinguishable from no change", "not comparable"
+CHANGED, DOUBTFUL, NO_CHANGE = "changed", "doubtful", "not distinguishable from no change"
+UNKNOWN = "not comparable"
 """What is said of a structure."""
 LEAST_CORRELATION, FEWEST_STRUCTURES = 0.8, 5
 """Of the mean grey values of so many structures of two scans: with less they have another contrast. T1 images of
 different people have .98 and more, T1 and FLAIR .5 at most (five brains, docs/benchmark/changes.md)."""
-OTHER_SPACING, OTHER_WHOLE = 1.2, 0.1
+OTHER_SPACING, OTHER_WHOLE = 1.2, 0.05
 """Ratio of two voxel edges, and change of the model's denominator, from which on a pair is warned of."""
 COLUMNS = (
     *("structure", "baseline", "scan", "before_mm3", "after_mm3", "change_mm3", "percent", "percent_low"),
-    *("percent_high", "detectable_percent", "verdict", "reason"),
+    *("percent_high", "repeats_within_percent", "verdict", "reason"),
 )
 """Of `changes.csv`."""
-HEADER = ("structure", "scan", "before mm³", "after mm³", "change", "interval", "detectable", "verdict")
+HEADER = ("structure", "scan", "before mm³", "after mm³", "change", "interval", "repeats within", "verdict")
 """Of the tables that show structure, scan and `Change.cells`."""
 
 
@@ -48,8 +49,8 @@ class Change:
     Attributes:
         percent: change in percent of the volume before; None if that is 0.
         interval_percent: of the change; None where no interval is known, or none holds.
-        detectable_percent: smallest growth that is told from no change.
-        verdict: `CHANGED`, `NO_CHANGE` or `UNKNOWN`.
+        repeats_within_percent: growth that nine in ten scans without a change stay below.
+        verdict: `CHANGED`, `DOUBTFUL` (changed, but its interval is not to be relied on), `NO_CHANGE` or `UNKNOWN`.
         reason: why it is not comparable, or why its interval is not to be relied on.
     """
 
@@ -59,7 +60,7 @@ class Change:
     after_mm3: float
     percent: float | None
     interval_percent: tuple[float, float] | None
-    detectable_percent: float | None
+    repeats_within_percent: float | None
     verdict: str
     reason: str = ""
 
@@ -71,10 +72,10 @@ class Change:
         return low, change, high
 
     def cells(self) -> list[str]:
-        """Return what tables show: volumes, change, interval, what is detectable, verdict."""
+        """Return what tables show: volumes, change, interval, within what the volume repeats, verdict."""
         percent = "" if self.percent is None else f"{self.percent:+.1f} %"
         interval = "" if self.interval_percent is None else "{:+.1f} to {:+.1f} %".format(*self.interval_percent)
-        least = "" if self.detectable_percent is None else f"{self.detectable_percent:.1f} %"
+        least = "" if self.repeats_within_percent is None else f"{self.repeats_within_percent:.1f} %"
         verdict = ": ".join(filter(None, (self.verdict, self.reason)))
         return [f"{self.before_mm3:.0f}", f"{self.after_mm3:.0f}", percent, interval, least, verdict]
 
@@ -175,7 +176,8 @@ def compare(folders: Sequence[Path], bundle: Bundle | None = None) -> Comparison
         f"{SCANNED_TEXT[how]}, {patients} patients"
         for how, patients in sorted({(each.scanned, each.patients) for each in bundle.changes.values()})
     )
-    text = f"Intervals of no change are from {basis}. Of ten structures without a change about one is called changed."
+    text = f"Intervals: how volumes repeat without a change, in {basis}. Of {len(names)} structures about "
+    text += f"{len(names) / 10:.0f} would lie outside by chance. How much of a real change is measured is not known."
     return Comparison(
         tuple(scan.name for scan in scans),
         tuple(changes),
@@ -238,10 +240,11 @@ def _change(name: str, first: Scan, scan: Scan, interval: ChangeInterval | None)
     if reason or interval is None:
         return Change(name, scan.name, before, after, percent, None, None, UNKNOWN, reason)
     percent, low, high = interval(before, after)
-    verdict = NO_CHANGE if low <= 0 <= high else CHANGED
     is_poor = not names_level(interval.held, interval.held_of)
-    reason = f"its interval held in {interval.held} of {interval.held_of} real pairs only" if is_poor else ""
-    return Change(name, scan.name, before, after, percent, (low, high), interval.detectable_percent, verdict, reason)
+    verdict = NO_CHANGE if low <= 0 <= high else DOUBTFUL if is_poor else CHANGED
+    reason = f"its interval held in {interval.held} of {interval.held_of} unchanged pairs only" if is_poor else ""
+    within = interval.repeats_within_percent
+    return Change(name, scan.name, before, after, percent, (low, high), within, verdict, reason)
 
 
 def warnings_of(first: Scan, scan: Scan) -> list[str]:

@@ -2,7 +2,7 @@
 
 A position gives the structure to the voxels that are most likely its own. Only voxels about which the model is unsure
 move, near the contour as it is now, and each only between its drawn label and its runner-up: no third label arises.
-No gesture leaves islands or holes of the structure, or single voxels of a neighbour, that were not there before.
+No gesture leaves islands or holes of the structure; contours are smoothed, so that neighbours stay whole.
 """
 
 from collections.abc import Callable, Collection
@@ -90,6 +90,17 @@ class Scroll:
         evenly = [self.movable.size * step // max(steps, 1) for step in range(steps + 1)]
         self.start = sum(count < own for count in evenly)
         self.counts = [*evenly[: self.start], own, *evenly[self.start :]]
+        # A turn of the wheel never goes the other way: the present contour is not one of the model's.
+        while self.start + 2 < len(self.counts) and self._gain(self.start + 1) <= 0:
+            del self.counts[self.start + 1]
+        while self.start > 1 and self._gain(self.start - 1) >= 0:
+            del self.counts[self.start - 1]
+            self.start -= 1
+
+    def _gain(self, position: int) -> int:
+        places, labels = self.at(position)
+        before = self._volumes.now.ravel()[places]
+        return int(np.count_nonzero(labels == self._value)) - int(np.count_nonzero(before == self._value))
 
     def at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the flat indices of the voxels that a position changes, and their labels there."""

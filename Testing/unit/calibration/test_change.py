@@ -13,7 +13,7 @@ def test_a_change_and_its_reverse_are_equally_large() -> None:
     interval = ChangeInterval(math.log(1.1), 0.9, 10, 20, AGAIN)
     percent, low, high = interval(1000.0, 1050.0)
     assert (percent, low, high) == pytest.approx((5.0, 100 * (1.05 / 1.1 - 1), 100 * (1.05 * 1.1 - 1)))
-    assert interval.detectable_percent == pytest.approx(10)
+    assert interval.repeats_within_percent == pytest.approx(10)
     grown, shrunk = interval(1000.0, 1100.1), interval(1100.1, 1000.0)
     assert grown[1] > 0 and shrunk[2] < 0
 
