@@ -40,12 +40,12 @@ class Progress:
 
     @property
     def text(self) -> str:
-        """For people: "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error judged or in ..."."""
+        """For people: "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error decided"."""
         # Rounded down: 100 % is shown only when nothing is left.
         unseen = f", {self.unseen} not looked at" if self.unseen else ""
         share = int(self.seen_share * 100 + 1e-9)
         text = f"{self.finished} of {self.structures} structures finished; {self.decided} of {self.regions} regions"
-        text += f"{unseen}, {share} % of their expected error judged or in finished structures"
+        text += f"{unseen}, {share} % of their expected error decided"
         return text + (f"; blind sample: {self.sampled} of {self.sample}" if self.sample else "")
 
 

@@ -169,27 +169,17 @@ def test_a_log_that_does_not_fit_is_named_by_its_line(facts: list[Action], words
 def test_progress_by_hand() -> None:
     state = replayed()
     total, said = sum(10 / region for region in (1, 2, 3, 4)), "0 of 2 structures finished; "
-    assert (
-        state.progress().text == said + "0 of 4 regions, 0 % of their expected error judged or in finished structures"
-    )
+    assert state.progress().text == said + "0 of 4 regions, 0 % of their expected error decided"
     state.apply(events_of(VerdictGiven(1, Verdict.ACCEPTED, None, 90.0))[0])
-    assert (
-        state.progress().text == said + "1 of 4 regions, 48 % of their expected error judged or in finished structures"
-    )
+    assert state.progress().text == said + "1 of 4 regions, 48 % of their expected error decided"
     state.apply(events_of(VerdictGiven(2, Verdict.CORRECTED, None, 30.0))[0])
     assert state.progress().seen_share == pytest.approx(15 / total)
-    assert (
-        state.progress().text == said + "2 of 4 regions, 72 % of their expected error judged or in finished structures"
-    )
+    assert state.progress().text == said + "2 of 4 regions, 72 % of their expected error decided"
     state.apply(events_of(VerdictGiven(3, Verdict.REJECTED, None, 10.0))[0])
     assert state.progress().seen_share == pytest.approx(15 / total), "a rejected region is known to be wrong"
-    assert (
-        state.progress().text == said + "3 of 4 regions, 72 % of their expected error judged or in finished structures"
-    )
+    assert state.progress().text == said + "3 of 4 regions, 72 % of their expected error decided"
     state.apply(events_of(VerdictGiven(4, Verdict.SECOND_READER, None, 9000.0))[0])
-    assert (
-        state.progress().text == said + "4 of 4 regions, 72 % of their expected error judged or in finished structures"
-    )
+    assert state.progress().text == said + "4 of 4 regions, 72 % of their expected error decided"
     assert state.seen_ids == {1, 2}
 
 
@@ -277,7 +267,7 @@ def test_a_structure_is_accepted_when_all_its_regions_are_right_now() -> None:
 
 def test_a_case_without_regions_is_finished_by_its_structures() -> None:
     state = ReviewState([], ["anterior"])
-    said = "0 of 1 structures finished; 0 of 0 regions, 100 % of their expected error judged or in finished structures"
+    said = "0 of 1 structures finished; 0 of 0 regions, 100 % of their expected error decided"
     assert (state.progress().text, state.is_done) == (said, False)
     assert state.next_undecided([]) is None
     assert state.next_undecided([], 3) is None
@@ -331,8 +321,7 @@ def test_an_accepted_rest_counts_apart_and_is_undone_at_once() -> None:
     now = state.progress()
     assert (now.decided, now.unseen, now.regions, now.seen_share) == (2, 2, 4, before.seen_share)
     assert (
-        now.text == "0 of 2 structures finished; 2 of 4 regions, 2 not looked at, "
-        "48 % of their expected error judged or in finished structures"
+        now.text == "0 of 2 structures finished; 2 of 4 regions, 2 not looked at, 48 % of their expected error decided"
     )
     assert [state.verdict_of(region) for region in (2, 4)] == [Verdict.NOT_LOOKED_AT] * 2
     assert (state.seen_ids, state.unseen_ids) == ({1}, {2, 4})

@@ -775,7 +775,7 @@ def test_only_the_measured_outlines_are_shown_and_that_at_hand(cases: Path, visi
         page.get_by_label(f"Measure only {POSTERIOR}").click()
         window.press("w")
         assert page.evaluate(reds) > 20
-        page.get_by_label("Only the measured outlines").check()
+        page.get_by_label("Only measured outlines").check()
         assert not outline.is_checked() and outline.is_disabled()
         assert page.get_by_label(f"Outline of {POSTERIOR}").is_checked()
         assert page.evaluate(reds) == 0
@@ -789,13 +789,13 @@ def test_only_the_measured_outlines_are_shown_and_that_at_hand(cases: Path, visi
         page.get_by_label(f"Measure only {POSTERIOR}").click()
         page.get_by_role("button", name="← Cases").click()
         window.open_case(CASES[1])
-        assert page.get_by_label("Only the measured outlines").is_checked()
+        assert page.get_by_label("Only measured outlines").is_checked()
         assert outline.is_checked(), "it is measured in this case"
         page.get_by_role("button", name="← Cases").click()
         window.open_case(CASES[0])
         page.get_by_text("all stored").wait_for()
         assert not outline.is_checked()
-        page.get_by_label("Only the measured outlines").uncheck()
+        page.get_by_label("Only measured outlines").uncheck()
         assert outline.is_checked() and outline.is_enabled()
         assert window.troubles == []
 

@@ -156,7 +156,7 @@ export class OverlayPanel {
                 "div",
                 { class: "row" },
                 this.proposed,
-                element("label", { class: "check", title }, only, "Only the measured outlines"),
+                element("label", { class: "check", title }, only, "Only measured outlines"),
             ),
             table,
         );

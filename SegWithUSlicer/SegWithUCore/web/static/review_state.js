@@ -229,13 +229,13 @@ function progressOf(state) {
     };
 }
 
-// "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error judged or in finished structures"
+// "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error decided"
 export function progressText(progress) {
     const unseen = progress.unseen ? `, ${progress.unseen} not looked at` : "";
     // Rounded down: 100 % is shown only when nothing is left.
     const share = Math.floor(progress.seenShare * 100 + 1e-9);
     const sample = progress.sample ? `; blind sample: ${progress.sampled} of ${progress.sample}` : "";
-    return `${progress.finished} of ${progress.structures} structures finished; ${progress.decided} of ${progress.regions} regions${unseen}, ${share} % of their expected error judged or in finished structures${sample}`;
+    return `${progress.finished} of ${progress.structures} structures finished; ${progress.decided} of ${progress.regions} regions${unseen}, ${share} % of their expected error decided${sample}`;
 }
 
 // Minutes that the open regions of the question take at this reviewer's own pace.
