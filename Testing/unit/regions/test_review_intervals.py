@@ -9,6 +9,7 @@ from repository import BENCHMARKS
 
 @pytest.fixture
 def intervals(monkeypatch: pytest.MonkeyPatch) -> Any:
+    pytest.importorskip("torch")  # which the benchmarks beside it need
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import review_intervals
 
