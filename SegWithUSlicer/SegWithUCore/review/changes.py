@@ -169,6 +169,8 @@ def compare(folders: Sequence[Path], bundle: Bundle | None = None) -> Comparison
     totals = [each["name"] for each in first.case.get(WHOLES[0]) or [] if set(_members(first, each["name"])) <= asked]
     names = [name for name in first.volumes if name in asked or name in totals]
     changes, warnings = list[Change](), list[str]()
+    if any(set(asked_structures(scan.case)) != asked for scan in scans):
+        warnings.append("The scans were to be measured for different structures: only those of all are compared.")
     for scan in later:
         warnings += warnings_of(first, scan)
         changes += [_change(name, first, scan, _interval(bundle, name)) for name in names]

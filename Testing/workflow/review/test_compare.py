@@ -113,6 +113,19 @@ def test_images_are_segmented_first(
     assert lost.error_codes[-1] == "not-segmented" and not (tmp_path / "other" / "changes.csv").exists()
 
 
+def test_only_what_all_scans_were_to_be_measured_for_is_compared_with_a_warning(
+    scans: Path, model: Path, images: list[Path], segwithu: Command, tmp_path: Path
+) -> None:
+    again = scanned_again(images[0], tmp_path / "again.nii.gz")
+    asked = ("segment", again, "-m", model, "-o", tmp_path, "--structures", "anterior hippocampus", "--quiet")
+    assert segwithu(*asked).code == 0
+    found = segwithu("compare", scans / name_of(images[0]), tmp_path / "again", "-m", model, "--json").events[-1]
+    assert [row["structure"] for row in found["changes"]] == ["anterior hippocampus"]
+    assert any("different structures" in warning for warning in found["warnings"])
+    both = segwithu("compare", *(scans / f"{name_of(images[0])}{end}" for end in ("", "_again")), "-m", model, "--json")
+    assert not any("different structures" in warning for warning in both.events[-1]["warnings"])
+
+
 def test_an_edit_leaves_no_interval(
     scans: Path, model: Path, images: list[Path], segwithu: Command, tmp_path: Path
 ) -> None:
