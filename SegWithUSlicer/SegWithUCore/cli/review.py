@@ -199,11 +199,13 @@ def _scans(options: argparse.Namespace, console: Console) -> list[Path]:
 
     Raises:
         UsageError: there is an image, but no model or no output.
-        InputError: an image was not segmented, or a case is damaged.
+        InputError: a path does not exist, an image was not segmented, or a case is damaged.
     """
     images = [path for path in options.scans if not (path / CASE_FILE).is_file()]
     if not images:
         return list(options.scans)
+    if lost := [str(path) for path in images if not path.exists()]:
+        raise InputError(f"{lost[0]} does not exist: check the path.", "missing-file")
     missing = f"{images[0]} is not a case folder: give --model and --output, and it is segmented first."
     refuse_if((not options.model or not options.output, missing))
     from . import segment

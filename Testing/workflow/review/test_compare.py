@@ -107,6 +107,7 @@ def test_images_are_segmented_first(
         name_of(images[0]),
         "again",
     }
+    refused(segwithu("compare", again, tmp_path / "nowhere"), "missing-file", tmp_path / "nowhere")
     damaged = tmp_path / "damaged.nii.gz"
     damaged.write_bytes(again.read_bytes()[:1000])
     lost = segwithu("compare", again, damaged, "-m", model, "--output", tmp_path / "other")
