@@ -27,15 +27,27 @@ RUN_TIMEOUT_S = float(os.environ.get("SEGWITHU_RUN_TIMEOUT", "240"))
 def hold(process: Any, reached: Callable[[], bool] = lambda: True) -> int:
     """Stop a command that has just started, once it has reported itself and `reached` holds; return its process ID.
 
-    Polls without Qt, whose events may outlast a fast command.
+    Polls without Qt, whose events may outlast a fast command, and stops it whenever it looks: where showing an event
+    takes longer than a case, all cases were done before the first look.
     """
-    until = time.monotonic() + 60
-    while process.pid is None or not reached():
-        assert process.is_busy and time.monotonic() < until
+    until = time.monotonic() + RUN_TIMEOUT_S
+
+    def poll(seconds: float) -> None:
+        time.sleep(seconds)
         process.poll()
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGSTOP)
-    return int(process.pid)
+        assert process.is_busy, "it ended before it could be held"
+        assert time.monotonic() < until
+
+    while process.pid is None:
+        poll(0.002)
+    pid = int(process.pid)
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        poll(0.02)
+        if reached():
+            return pid
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.05)
 
 
 @dataclass

@@ -898,6 +898,7 @@ def test_a_contour_that_is_prepared_says_so_and_keys_are_its_own_wherever_the_fo
         view = page.locator("canvas.slice").first
         for _ in range(2):
             view.click()
+            page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
             where = page.locator(".slice-caption").all_inner_texts()
             page.keyboard.press("Shift+E")
             assert window.text(".contour-text") == f"{ANTERIOR}: preparing the contour …", "at once"
