@@ -1,6 +1,6 @@
 """Voxels as any format of image files stores them, read once with every byte accounted for.
 
-A format is one function from a path to a `StoredImage` (`nifti`, `nrrd`, `metaimage`; `volume.FORMATS` lists them).
+A format is one function from a path to a `StoredImage` (`nifti`, `nrrd`, `metaimage`, `mgh`; `volume.FORMATS` lists them).
 ITK and the libraries below it read damaged files in silence: they fill what is missing with zeros, replace NaN, pass
 over checksums, and allocate what a header claims. So the bytes become an array here, and ITK gets the array. Needs
 numpy alone.
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..util.errors import InputError
 
-WANTED = "give an image file (NIfTI, NRRD or MHA)"
+WANTED = "give an image file (NIfTI, NRRD, MHA or MGZ)"
 CHUNK_BYTES = 1 << 20
 """Worked on at once, so that it stays in the processor's cache; a multiple of every voxel size."""
 _MOST_EXPANSION = 1032
@@ -37,6 +37,7 @@ class Body:
         skip: bytes before the voxels, of what is inflated.
         padding: zeros that may follow the voxels.
         is_zlib: whether zlib compressed them rather than gzip.
+        has_trailer: whether anything may follow the voxels.
     """
 
     offset: int
@@ -44,6 +45,7 @@ class Body:
     skip: int = 0
     padding: int = 0
     is_zlib: bool = False
+    has_trailer: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class StoredImage:
 
 def unreadable(path: Path, reason: str, code: str = "") -> InputError:
     """Make the error about a damaged file, or one that is no image."""
-    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD or MHA file.", code)
+    return InputError(f"{path} cannot be read as an image ({reason}): give a whole NIfTI, NRRD, MHA or MGZ file.", code)
 
 
 def not_finite(path: Path, bad: int, count: int) -> InputError:
@@ -207,7 +209,7 @@ def voxel_pieces(stored: StoredImage, room: memoryview | None) -> Iterator[memor
         left = 0
         while found := stream.readinto(own):  # type: ignore[attr-defined]  # to the end, where the checksum stands
             left += found
-            if left > body.padding or bytes(own[:found]).strip(b"\0"):
+            if not body.has_trailer and (left > body.padding or bytes(own[:found]).strip(b"\0")):
                 raise _left_over(stored)
     if bad:
         raise not_finite(stored.path, bad, math.prod(stored.shape))
@@ -221,7 +223,7 @@ def checked_place(stored: StoredImage) -> None:
     """
     body, claimed = stored.body, stored.voxel_bytes
     held = max(0, stored.path.stat().st_size - body.offset)
-    if not body.is_packed and held > claimed + body.padding:
+    if not (body.is_packed or body.has_trailer) and held > claimed + body.padding:
         raise _left_over(stored)
     if body.skip + claimed > held * (_MOST_EXPANSION if body.is_packed else 1):
         reason = f"its header claims {claimed} bytes of voxels, more than {held} bytes of the file can hold"

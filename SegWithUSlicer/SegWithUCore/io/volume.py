@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from ..util.errors import InputError, UsageError, unreadable_named
 from ..util.input_files import regular_file
 from ..util.memory import check_memory
-from . import metaimage, nifti, nrrd
+from . import metaimage, mgh, nifti, nrrd
 from .dicom_folder import is_dicom
 from .grid import VoxelGrid, check_geometry, check_grid, check_scalar_volume
 from .header_fields import DETACHED
@@ -31,6 +31,7 @@ FORMATS = (
     (nrrd.SUFFIXES, nrrd.read_nrrd_header),
     (metaimage.SUFFIXES, metaimage.read_metaimage_header),
     (nifti.SUFFIXES, nifti.read_nifti_header),
+    (mgh.SUFFIXES, mgh.read_mgh_header),
     ((".hdr", ".img", ".hdr.gz", ".img.gz", ".nia", ".nhdr", ".mhd"), _read_no_pair),
 )
 """Ends of file names, and what reads and checks the header of such a file: all that a format needs."""
