@@ -62,7 +62,6 @@ def lacking(
 def test_nothing_is_installed_without_consent_and_then_it_is(lacking: Lacking) -> None:
     opened, dialogs = lacking.opened, lacking.opened.app.dialogs
     opened.choose_sample()
-    opened.panel._preview_later.stop()
     dialogs.answer(False)
     opened.ui.runButton.click()
     said = opened.finish()
@@ -97,7 +96,6 @@ def test_a_licence_that_binds_is_shown_before_the_first_use_and_once(opened: Ope
 def test_the_first_click_installs_openvino_alone_and_says_how_large_it_is(lacking: Lacking) -> None:
     opened, dialogs = lacking.opened, lacking.opened.app.dialogs
     opened.choose_sample()
-    opened.panel._preview_later.stop()
     dialogs.answer(True)
     opened.ui.runButton.click()
     said = opened.finish()

@@ -153,13 +153,12 @@ def test_visibility_and_opacity_in_3d_come_from_the_bundle(opened: Opened, tmp_p
 def test_a_slice_is_refused_with_advice_that_can_be_followed(opened: Opened) -> None:
     flat = slicer.util.addVolumeFromArray(np.random.default_rng(0).random((1, 256, 256)) * 900, name="Flat")
     opened.panel.inputs.choose(flat, None, "brain")
-    opened.wait(lambda: opened.panel.preview.result.refused)
-    assert opened.panel.preview.result.kinds == {"size"}
     assert not opened.ui.proposeButton.enabled
     opened.ui.runButton.click()
     opened.finish()
     shown = f"{opened.ui.bannerLabel.text} {opened.ui.statusLabel.text}"
     assert opened.controller.status.outcome.value == "refused"
+    assert opened.controller.status.refusal == {"size"}
     assert "Propose" not in shown and opened.ui.bannerLabel.text in shown
 
 

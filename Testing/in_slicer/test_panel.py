@@ -98,40 +98,21 @@ def test_each_step_of_the_threshold_is_shown_as_it_is(reviewing: Reviewing, name
         assert overlay.threshold == pytest.approx(slider.value, abs=1e-9)
 
 
-def test_what_is_unusual_about_an_image_is_one_line_and_the_rest_on_demand(opened: Opened) -> None:
-    from SegWithUSlicerLib.run.preview import PreflightResult
-
-    ui, show = opened.ui, opened.panel.inputs.show_preflight
-    show(PreflightResult(notes=("It is bright.", "It is 12 % larger.")))
-    assert ui.likenessLabel.text == "No warning; notes on the image: 2."
-    assert all(note in ui.likenessLabel.toolTip for note in ("It is bright.", "It is 12 % larger."))
-    assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (True, False)
-    ui.likenessButton.click()
-    assert ui.likenessDetailsLabel.visible
-    assert ui.likenessDetailsLabel.text == "• It is bright.\n• It is 12 % larger."
-    show(PreflightResult(is_like=True))
-    assert (ui.likenessLabel.text, ui.likenessLabel.toolTip) == ("The image is similar to the training images.", "")
-    assert (ui.likenessButton.visible, ui.likenessDetailsLabel.visible) == (False, False)
-    show(PreflightResult())
-    assert ui.likenessLabel.visible is False, "a model that does not know its training images claims nothing"
-
-
 FAR = "The part spans 197 x 233 x 189 mm, but the training cases span 32 x 45 x 29 mm."
 
 
 def test_a_banner_is_one_line_with_details_on_demand(opened: Opened) -> None:
     from SegWithUSlicerLib.run.controller import RunStatus
-    from SegWithUSlicerLib.run.preview import PreflightResult
 
-    ui, warned = opened.ui, PreflightResult(warnings=(FAR,), refused=True, kinds=frozenset({"field of view"}))
-    opened.panel.run.show(RunStatus(), warned, False, "", True, False)
+    ui, warned = opened.ui, RunStatus(warnings=(FAR,), refusal=frozenset({"field of view"}))
+    opened.panel.run.show(warned, True, "", True, False)
     assert ui.bannerFrame.visible and "\n" not in ui.bannerLabel.text
     assert FAR in ui.bannerLabel.toolTip
     assert ui.bannerDetailsLabel.visible is False
     ui.bannerButton.click()
     assert (ui.bannerDetailsLabel.visible, ui.bannerDetailsLabel.text.startswith(f"• {FAR}")) == (True, True)
     ui.bannerButton.click()
-    opened.panel.run.show(RunStatus(message="Done: 3 mm3."), PreflightResult(), True, "", True, False)
+    opened.panel.run.show(RunStatus(message="Done: 3 mm3."), True, "", True, False)
     assert (ui.bannerFrame.visible, ui.statusLabel.text) == (False, "Done: 3 mm³.")
 
 

@@ -187,7 +187,6 @@ def test_two_inputs_in_one_scene_keep_their_results(opened: Opened) -> None:
 
 def test_an_image_too_large_is_not_assessed_unless_the_user_goes_on(opened: Opened) -> None:
     opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None, "hippocampus")
-    opened.wait(lambda: opened.panel.preview.result.refused)
     opened.ui.runButton.click()
     said = opened.finish()
     assert opened.controller.status.outcome.value == "refused", said
@@ -211,15 +210,24 @@ def test_user_who_goes_on_reads_not_assessed(opened: Opened) -> None:
     assert texts == ["far from the training cases", *["not assessed"] * 3]
 
 
-def test_a_warning_stands_before_the_run(opened: Opened) -> None:
-    opened.panel.inputs.choose(sample_crop(), None, "hippocampus")
-    opened.wait(lambda: opened.ui.likenessLabel.text.startswith("No warning; "))
-    assert not opened.ui.bannerFrame.visible
+def test_a_banner_is_of_the_chosen_image_and_region(opened: Opened) -> None:
+    segment_crop(opened)
+    assert not opened.ui.bannerFrame.visible, "notes need none"
     opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None, "hippocampus")
-    opened.wait(lambda: opened.ui.bannerFrame.visible)
-    assert "Not assessed" in opened.ui.bannerLabel.text
-    assert "press Propose for a region" in opened.ui.bannerLabel.text
-    assert opened.ui.statusLabel.text == "", "not said twice"
+    for change in (opened.ui.proposeButton.click, lambda: opened.ui.roiSelector.currentNode().SetCenter(-27, -22, -14)):
+        opened.panel.inputs.choose(opened.panel.inputs.volumes[0], opened.ui.roiSelector.currentNode())
+        opened.ui.runButton.click()
+        opened.finish()
+        change()
+        assert not (opened.ui.bannerFrame.visible or opened.ui.insistButton.visible)
+        assert opened.ui.statusLabel.text == "Press Apply."
+
+
+def test_the_worker_is_ready_before_the_first_run(opened: Opened) -> None:
+    opened.worker.stop()
+    opened.panel.inputs.choose(sample_crop(), None, "hippocampus")
+    opened.wait(lambda: opened.worker.state.value == "ready" and not opened.worker.will_answer(None))
+    assert not opened.controller.is_busy
 
 
 def test_process_for_scripts_gives_the_nodes(opened: Opened) -> None:

@@ -57,11 +57,12 @@ class RefusedInputError(InputError):
 
     Attributes:
         refused_message: why, without a way to insist.
+        found: all that is unusual about the input.
     """
 
-    def __init__(self, message: str, refused_message: str) -> None:
+    def __init__(self, message: str, refused_message: str, found: Sequence[Deviation]) -> None:
         super().__init__(message)
-        self.refused_message = refused_message
+        self.refused_message, self.found = refused_message, found
 
 
 def is_refused(found: Sequence[Deviation]) -> bool:

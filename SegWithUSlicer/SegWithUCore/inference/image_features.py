@@ -1,9 +1,9 @@
 """How an image looks, in a few numbers that no scale or offset of its intensities changes.
 
-Numpy alone, because Slicer's window asks too. All is computed on the image's own voxels, axes as they are stored.
+All is computed on the image's own voxels, axes as they are stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any
@@ -51,35 +51,6 @@ class ImageFeatures:
     sharpness: tuple[float, float, float] | None = None
     gradients: np.ndarray | None = None
     blank: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """For a request to the worker."""
-        return {
-            **self.__dict__,
-            "quantiles": list(self.quantiles),
-            "cells": self.cells.ravel().round(4).tolist(),
-            "sharpness": None if self.sharpness is None else list(self.sharpness),
-            "gradients": None if self.gradients is None else self.gradients.ravel().round(4).tolist(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "ImageFeatures":
-        """Build from what `to_json` gave.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is something else.
-        """
-        cells = np.asarray(data["cells"], float).reshape((CELLS,) * 3)
-        quantiles = tuple(float(value) for value in data["quantiles"])
-        if len(quantiles) != len(PERCENTILES):
-            raise ValueError(f"{len(quantiles)} quantiles instead of {len(PERCENTILES)}")
-        noise = None if data["noise"] is None else float(data["noise"])
-        plain = (bool(data["flat"]), float(data["low"]), float(data["high"]), noise, quantiles, cells)
-        sharpness, gradients = data["sharpness"], data["gradients"]
-        if gradients is None or sharpness is None:
-            return cls(*plain, blank=float(data["blank"]))
-        z, y, x = map(float, sharpness)
-        return cls(*plain, (z, y, x), np.asarray(gradients, float).reshape((BLOCKS,) * 3), float(data["blank"]))
 
 
 def image_features(array: np.ndarray) -> ImageFeatures:

@@ -5,7 +5,7 @@ what `ood_channels` compares. A *deviation* is one way in which an input differs
 any result. No model can segment some inputs: a header in another unit, few voxels, a segmentation instead of an image.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,21 +38,7 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     Args:
         images: the channels, already cut to the region of interest.
     """
-    pairs = zip(bundle.input.channels, images, strict=True) if "channels" in (bundle.ood_reference or {}) else ()
-    features = {name: image_features(sitk.GetArrayViewFromImage(image)) for name, image in pairs}
-    return deviations_of_features(features, images[0], bundle)
-
-
-def deviations_of_features(
-    features: Mapping[str, ImageFeatures], grid: sitk.Image | VoxelGrid, bundle: Bundle
-) -> list[Deviation]:
-    """Compare as `deviations` does, with features computed elsewhere.
-
-    Args:
-        features: by channel; those of unknown channels are left out.
-        grid: of the part to be segmented, or an image on it.
-    """
-    grid, reference = VoxelGrid.of(grid), bundle.ood_reference
+    grid, reference = VoxelGrid.of(images[0]), bundle.ood_reference
     if reference is None:
         return []
     seen, orientation = reoriented(grid, bundle.input.orientation), bundle.input.orientation
@@ -63,9 +49,9 @@ def deviations_of_features(
     if is_refused(found):
         return found
     blocks, qualities = reference.get("channels") or {}, reference.get(IMAGE_QUALITY) or {}
-    for channel in bundle.input.channels:
-        if channel in features and blocks.get(channel) is not None:
-            own = to_model_orientation(features[channel], grid, orientation)
+    for channel, image in zip(bundle.input.channels, images, strict=True):
+        if blocks.get(channel) is not None:
+            own = to_model_orientation(image_features(sitk.GetArrayViewFromImage(image)), grid, orientation)
             found += appearance_deviations(own, blocks[channel], channel, like_spacing=voxels is None)
             if qualities.get(channel) is not None:
                 found += quality_deviations(own, qualities[channel], channel, seen.spacing, reference["spacing_mm"])

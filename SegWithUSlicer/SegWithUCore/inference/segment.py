@@ -302,7 +302,7 @@ def checked_against_training(images: Sequence[sitk.Image], bundle: Bundle, job: 
     refused = [deviation for deviation in found if deviation.severity == REFUSED]
     if refused and not job.settings.unlike_training:
         message = f"{job.files[0]}: {refused[0].message.removesuffix('.')}, or insist with {job.insist_option}."
-        raise RefusedInputError(message, refused[0].message)
+        raise RefusedInputError(message, refused[0].message, found)
     # The network was trained on boxes that were placed, and those are no choice of the user's.
     if job.roi is not None and any(each.kind == "range" for each in bundle.input.channel_normalisations):
         note = f"Intensities are scaled by the range of the region, but '{bundle.name}' was trained on whole images: "

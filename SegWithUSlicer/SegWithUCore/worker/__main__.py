@@ -87,7 +87,7 @@ class Worker:
     def _done(self, request: Request, identity: Any) -> dict[str, Any]:
         if request.request == "check":
             return {"event": "checked", **check(request)}
-        if request.request not in ("ood_check", "segment", "save"):
+        if request.request not in ("segment", "save"):
             raise UsageError(f"There is no request '{request.request}': parent and worker are of different versions.")
         report = self._reporter(identity)
         if self._jobs is None:
@@ -139,8 +139,8 @@ def failure(error: Exception) -> dict[str, Any]:
     elif isinstance(error, SegWithUError):
         kind = next((kind for type_, kind in _KINDS.items() if isinstance(error, type_)), "unexpected")
         # A refusal that the user may overrule names no option of the command line.
-        refused = getattr(error, "refused_message", None)
-        text, more = refused or str(error), {"refused": refused is not None}
+        text, found = getattr(error, "refused_message", str(error)), getattr(error, "found", ())
+        more = {"refused": bool(found), "warnings": [each.to_json() for each in found]}
     elif out_of_memory:
         kind = "memory"
         text = "There is not enough memory for this: close other programs, or give a smaller image or region."

@@ -1,24 +1,17 @@
-"""The worker's jobs: compare with the training cases, segment, save a case."""
+"""The worker's jobs: segment, save a case."""
 
 import contextlib
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..inference.case_result import Job
 from ..inference.case_writer import save_case
 from ..inference.given_mask import MaskFile
-from ..inference.image_features import ImageFeatures
 from ..inference.model import Model, user_network_sha256
-from ..inference.ood_check import deviations_of_features
 from ..inference.segment import segment
-from ..io.grid import VoxelGrid, check_geometry
-from ..io.roi import RegionOfInterest, part_grid
 from ..models.bundle import Bundle, with_head
 from ..models.installed import resolve_model
-from ..models.proposal import needs_placing
 from ..util.atomic_files import one_writer
 from ..util.errors import InputError, UsageError
 from ..util.input_files import read_bounded
@@ -26,9 +19,6 @@ from ..util.paths import BUNDLE_FILE
 from ..util.progress import Progress
 from ..util.strict_json import MAXIMUM_BYTES
 from .protocol import Request
-
-# Voxels along one axis of the grid in a request: more than any image has.
-LONGEST_AXIS = 1_000_000
 
 
 class JobRunner:
@@ -41,14 +31,6 @@ class JobRunner:
     def answer(self, request: Request, report: Progress) -> dict[str, Any]:
         """Do a request and return the event that answers it, without its id."""
         try:
-            if request.request == "ood_check":  # Slicer's window sends the grid and image features of the voxels
-                roi = None if request.settings.roi is None else RegionOfInterest.of(request.settings.roi)
-                grid = part_grid(_grid(request), roi, request.own_to_world_ras)
-                bundle = self._bundle(request.model)
-                # A large image itself is not segmented: the boxes that are placed in it are compared then.
-                placed = roi is None and needs_placing(grid, bundle)
-                found = [] if placed else deviations_of_features(_features(request), grid, bundle)
-                return {"event": "ood_checked", "deviations": [deviation.to_json() for deviation in found]}
             if request.request == "save":
                 originals = [Path(file) if file else None for file in request.files]
                 reviews = Path(request.reviews) if request.reviews else None
@@ -113,29 +95,3 @@ class JobRunner:
             "seconds": round(time.monotonic() - started, 2),
             "peak_memory_mb": result.peak_memory_mb,
         }
-
-
-def _features(request: Request) -> dict[str, ImageFeatures]:
-    """Read image features by channel; channels, or all of them, may be missing."""
-    try:
-        return {channel: ImageFeatures.from_json(block) for channel, block in (request.features or {}).items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"The request has unusable features ({error}).", "unusable-request") from error
-
-
-def _grid(request: Request) -> VoxelGrid:
-    """Check the grid of a request.
-
-    Raises:
-        UsageError: it is not a grid that an image could have.
-    """
-    grid = request.grid
-    if grid is None or max(grid.size_ijk) > LONGEST_AXIS:
-        raise UsageError(f"The request needs a grid of up to {LONGEST_AXIS} voxels along an axis.", "unusable-request")
-    direction = tuple(grid.direction_lps)
-    try:
-        matrix = np.reshape(direction, (3, 3))
-        check_geometry(Path("The grid of the request"), grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm, matrix)
-    except InputError as error:
-        raise UsageError(str(error), "unusable-request") from error
-    return VoxelGrid(grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm, direction)

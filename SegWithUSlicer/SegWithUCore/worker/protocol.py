@@ -18,17 +18,6 @@ from ..util.input_files import path_problem
 from ..util.strict_json import typed
 
 PROTOCOL = 1
-Three = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The grid of a volume, with the fields of the grid in `case.json`."""
-
-    size_ijk: tuple[int, int, int]
-    spacing_mm: Three
-    origin_lps_mm: Three = (0.0, 0.0, 0.0)
-    direction_lps: Sequence[float] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -40,7 +29,6 @@ class Request:
         settings: of the run.
         networks: "nnunet" where torch will run a network of nnU-Net that is not a model yet.
         own_to_world_ras: linear transform that the volume hangs under, 4 x 4 row by row.
-        features: image features by channel, as `ImageFeatures.to_json` gives them.
         mask: folder with one file per structure of a segmentation to be judged; None or "" for none.
         labels: what these files stand for (`MaskFile.names`).
         case, reviews: to be saved, as `save_case` takes them; `files` are then the originals, "" for none.
@@ -53,9 +41,7 @@ class Request:
     name: str = ""
     files: tuple[str, ...] = ()
     target: str = ""
-    grid: Grid | None = None
     own_to_world_ras: Sequence[float] | None = None
-    features: Mapping[str, Any] | None = None
     mask: str | None = None
     labels: Mapping[str, str] | None = None
     case: str = ""
@@ -75,8 +61,8 @@ class Request:
         chosen = request.settings
         texts = [request.model, request.name, request.target, request.mask, request.case, request.reviews]
         texts += [chosen.head, chosen.device, chosen.engine]
-        lengths = (len(request.own_to_world_ras or range(16)), len(request.grid.direction_lps) if request.grid else 9)
-        if any(path_problem(text) for text in (*texts, *request.files) if text) or lengths != (16, 9):
+        length = len(request.own_to_world_ras or range(16))
+        if any(path_problem(text) for text in (*texts, *request.files) if text) or length != 16:
             message = f"The request '{request.request[:40]}' has an unusable text or matrix."
             raise UsageError(message, "unusable-request")
         return request

@@ -16,13 +16,12 @@ from ..guarded import guarded
 from ..i18n import _
 from ..parameters import Parameters
 from ..run.model_store import ModelInfo
-from ..run.preview import PreflightResult, size_ras
 from ..run.session import WHEELS_SETTING, Debounce, set_setting, setting
 from ..scene.case_nodes import is_ours
 from ..scene.slice_views import crosshair, shown_volumes
-from ..scene.volume_export import propose_roi
+from ..scene.volume_export import propose_roi, size_ras
 from .mask_table import MaskTable
-from .widgets import GuiConnections, OneLine
+from .widgets import GuiConnections
 
 _SELECTOR_PX = 80
 _CHANNELS_ROW = 3
@@ -54,12 +53,10 @@ class InputPanel:
         self.mask_table = MaskTable(ui.maskTable, on_change)
         # A volume that is being loaded has no image yet, and one of a case no sign of it.
         self.added_later = Debounce(ADDED_MS, self._volume_added)
-        self._likeness = OneLine(ui.likenessLabel, ui.likenessButton, ui.likenessDetailsLabel)
         ui.modelBox.addItems([model.name for model in self.models])
         # The default allows files and folders, and then Browse asks for a file.
         ui.wheelsEdit.filters = ctk.ctkPathLineEdit.Dirs
         ui.wheelsEdit.currentPath = setting(WHEELS_SETTING)
-        self.show_preflight(PreflightResult())
         self._gui.connect(ui.modelBox, self._model_chosen)
         self._gui.connect(ui.headBox, self._head_chosen)
         self._gui.connect(ui.handlesBox, self.show_handles, self._has_handles)
@@ -218,16 +215,6 @@ class InputPanel:
         if mask is not None:
             return _("Press Apply: the model judges {mask}.").format(mask=mask.GetName())
         return _("Press Apply.")
-
-    def show_preflight(self, result: PreflightResult) -> None:
-        """Show in one line whether the image is similar to the training images, or why that is not known.
-
-        Warnings have a banner of their own; the line is empty then.
-        """
-        text = _("The image is similar to the training images.") if result.is_like else result.trouble
-        if result.notes:
-            text = _("No warning; notes on the image: {n}.").format(n=len(result.notes))
-        self._likeness.show("" if result.warnings else text, result.notes)
 
     def set_enabled(self, enabled: bool) -> None:
         """Check whether inputs can be changed: not during a run."""

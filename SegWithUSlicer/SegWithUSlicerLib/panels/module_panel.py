@@ -14,8 +14,8 @@ from ..i18n import _
 from ..parameters import Parameters, run_settings
 from ..run.controller import RunRequest, RunStatus
 from ..run.model_store import ModelInfo, licence_question, list_models
-from ..run.preview import PreflightCheck, PreflightResult
-from ..run.session import Debounce, session, set_setting, setting, waiting_cursor
+from ..run.session import session, set_setting, setting, waiting_cursor
+from ..run.worker import WorkerState
 from ..scene.case_nodes import CaseNodes, find_cases, remove_items_without_node
 from ..scene.load_case import follow_parent_transform
 from ..scene.observers import Observations
@@ -32,7 +32,6 @@ from .run_panel import RunPanel
 from .structures_panel import StructuresPanel
 from .widgets import connect_clicks
 
-PREVIEW_DELAY_MS = 400
 LICENCES_SETTING = "SegWithU/Licences"
 """Models whose licences the user has accepted, one a line."""
 
@@ -65,8 +64,6 @@ class ModulePanel:
         self.models = ModelsPanel(ui, self.models_changed)
         self._row_changed, self.review.on_review_changed = self.review.on_review_changed, self._review_changed
         self.key = ReviewKeys({KEY: self.overlay.toggle})
-        self.preview = PreflightCheck(self.session.worker, self._preflight_changed)
-        self._preview_later = Debounce(PREVIEW_DELAY_MS, self._ask_preview)
         listen(self._problem_came)
         self.session.controller.on_status = self._status_came
         self.session.controller.on_loaded = self._loaded
@@ -109,7 +106,6 @@ class ModulePanel:
             self.cases.close,
             self.models.close,
             self.review.close,
-            self._preview_later.stop,
             self.inputs.added_later.stop,
             self.overlay.forget,
             self._unbind,
@@ -124,8 +120,6 @@ class ModulePanel:
         text = _("Cancelled because the scene was closed: press Try it, or load an image and choose it.")
         self.session.controller.cancel(text)
         attempt(
-            self._preview_later.stop,
-            self.preview.reset,
             self.review.end,
             lambda: self.review.show(None),
             self.overlay.forget,
@@ -206,9 +200,8 @@ class ModulePanel:
         self._is_current = False
         self.run.problem = None
         self._watch_roi()
-        if not self.session.controller.is_busy:
-            self.preview.reset()
-            self._preview_later.trigger()
+        if self.inputs.is_complete and self.session.worker.state is WorkerState.STOPPED and not self.session.is_over:
+            self.session.worker.submit({"request": "check"}, lambda event: None)  # started before the first Apply
         self._draw()
 
     def models_changed(self) -> None:
@@ -216,16 +209,6 @@ class ModulePanel:
         self._models_are_old = self.is_busy
         if not self.is_busy:
             self.inputs.show_models(list_models())
-
-    def _ask_preview(self) -> None:
-        parameters, model = self._parameters, self.inputs.model
-        if parameters is None or model is None or not self.inputs.is_complete or self.is_busy or self.session.is_over:
-            return
-        self.preview.ask(self.inputs.volumes[0], parameters.roi, model)
-
-    def _preflight_changed(self, result: PreflightResult) -> None:
-        self.inputs.show_preflight(result)
-        self._draw()
 
     def _status_came(self, status: RunStatus) -> None:
         if self._models_are_old:
@@ -256,7 +239,7 @@ class ModulePanel:
         controller = self.session.controller
         self.inputs.set_enabled(not controller.is_busy)
         hint, can_run = self.inputs.hint(), self.inputs.is_complete
-        self.run.show(controller.status, self.preview.result, self._is_current, hint, can_run, self._is_reviewing)
+        self.run.show(controller.status, self._is_current, hint, can_run, self._is_reviewing)
         self.cases.new.draw()
 
     def show_run(self, nodes: CaseNodes) -> None:
@@ -293,7 +276,7 @@ class ModulePanel:
         self.overlay.list_runs(find_cases(slicer.mrmlScene), current or self.overlay.nodes)
 
     def _watch_roi(self) -> None:
-        """Repeat the prediction when the region is moved or another one is chosen."""
+        """Watch the region: once it is moved, the message of the last run concerns another one."""
         self.inputs.draw_handles()
         self.inputs.show_mask()
         roi = self._parameters.roi if self._parameters is not None else None
@@ -308,8 +291,9 @@ class ModulePanel:
             self._draw()
 
     def _roi_moved(self, _roi: Any, _event: str) -> None:
-        self._is_current = False
-        self._preview_later.trigger()
+        if self._is_current:
+            self._is_current = False
+            self._draw()
 
     def _watch_transforms(self, nodes: CaseNodes | None) -> None:
         """Watch the input's transform, so that results stay on the anatomy when it changes."""

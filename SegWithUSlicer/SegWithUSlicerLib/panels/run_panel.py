@@ -1,7 +1,7 @@
 """The section "Run": Apply, progress, warning banner, log."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import qt
@@ -9,7 +9,6 @@ import qt
 from ..guarded import Problem, guarded
 from ..i18n import _
 from ..run.controller import Outcome, Phase, RunStatus
-from ..run.preview import PreflightResult
 from ..run.session import start_timer
 from ..scene.readout import typeset
 from .widgets import OneLine
@@ -36,9 +35,7 @@ class RunPanel:
         """What went wrong unexpectedly, shown until the next run or choice."""
         ui.copyButton.connect("clicked(bool)", guarded(self.copy_diagnostics))
 
-    def show(
-        self, status: RunStatus, result: PreflightResult, is_current: bool, hint: str, can_run: bool, is_reviewing: bool
-    ) -> None:
+    def show(self, status: RunStatus, is_current: bool, hint: str, can_run: bool, is_reviewing: bool) -> None:
         """Draw a status.
 
         Args:
@@ -55,11 +52,9 @@ class RunPanel:
         text = status.message if is_current else ""
         problem = self.problem.message if self.problem is not None else ""
         is_past = is_reviewing and (status.outcome is Outcome.DONE or not can_run)
-        # Where the banner names what to do first, it is not repeated.
-        hint = "" if result.refused else hint
         self.ui.statusLabel.text = problem or ("" if busy else typeset(text) or hint)
         self.ui.statusLabel.visible = bool(self.ui.statusLabel.text) and (bool(problem) or not is_past)
-        self._show_banner(status, result, is_current)
+        self._show_banner(status, is_current)
         self._log(status)
 
     def show_problem(self, problem: Problem) -> None:
@@ -107,13 +102,12 @@ class RunPanel:
         since = _(" ({n:.0f} s so far)").format(n=time.monotonic() - self._began)
         self.ui.stageLabel.text = f"{self._stage}{since}"
 
-    def _show_banner(self, status: RunStatus, result: PreflightResult, is_current: bool) -> None:
+    def _show_banner(self, status: RunStatus, is_current: bool) -> None:
         busy = status.phase is not Phase.IDLE
-        refused = result.refused or (is_current and status.outcome is Outcome.REFUSED)
-        warnings = list(dict.fromkeys([*(status.warnings if busy or is_current else ()), *result.warnings]))
-        self._banner.show(_banner_text(warnings, refused, result) if warnings else "", warnings)
+        warnings = status.warnings if busy or is_current else ()
+        self._banner.show(_banner_text(status) if warnings else "", warnings)
         self.ui.bannerFrame.visible = bool(warnings)
-        self.ui.insistButton.visible = bool(warnings) and refused and not busy
+        self.ui.insistButton.visible = bool(warnings and status.refusal) and not busy
 
     def _log(self, status: RunStatus) -> None:
         line = status.message if status.phase is Phase.IDLE else status.stage
@@ -124,11 +118,11 @@ class RunPanel:
                 self._open_log()
 
 
-def _banner_text(warnings: Sequence[str], refused: bool, result: PreflightResult) -> str:
+def _banner_text(status: RunStatus) -> str:
     """Return one line: what is wrong, and the next click."""
-    if refused and result.kinds == {"field of view"}:
+    if status.refusal == {"field of view"}:
         return _("<b>Not assessed.</b> This is far larger than the training images: press Propose for a region.")
-    if refused:
+    if status.refusal:
         text = _("<b>Not assessed.</b> {why} Other images need <a href='{url}'>other models</a>.")
-        return text.format(why=typeset(warnings[0]), url=_MODELS_PAGE)
-    return _("<b>Check the result carefully:</b> unusual properties of the image: {n}.").format(n=len(warnings))
+        return text.format(why=typeset(status.warnings[0]), url=_MODELS_PAGE)
+    return _("<b>Check the result carefully:</b> unusual properties of the image: {n}.").format(n=len(status.warnings))

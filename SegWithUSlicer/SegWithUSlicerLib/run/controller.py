@@ -53,6 +53,7 @@ class RunStatus:
         message: names the next click; empty while running.
         stage, fraction, seconds_left: progress; `fraction` is None if it is not known.
         warnings: why the input does not fit the model.
+        refusal: kinds of these warnings (`Deviation.kind`) if one refuses the input, also where the user insisted.
         details: for the log.
     """
 
@@ -63,6 +64,7 @@ class RunStatus:
     fraction: float | None = None
     seconds_left: float | None = None
     warnings: tuple[str, ...] = ()
+    refusal: frozenset[str] = frozenset()
     details: str = ""
 
 
@@ -88,11 +90,12 @@ class RunRequest:
     labels: Mapping[str, str] | None = None
 
 
-def split_deviations(deviations: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split what the engine reports about an input into warnings and notes; notes need no banner."""
-    found = [(entry.get("severity") == "note", str(entry.get("message", ""))) for entry in deviations]
-    warnings = tuple(text for is_note, text in found if not is_note)
-    return warnings, tuple(text for is_note, text in found if is_note)
+def _warnings(event: Mapping[str, Any]) -> tuple[list[str], frozenset[str]]:
+    """Return the warnings among what the engine reports about an input, and their `refusal`; notes need no banner."""
+    found = [entry for entry in event.get("warnings") or [] if entry.get("severity") != "note"]
+    is_refused = any(entry.get("severity") == "refused" for entry in found)
+    kinds = frozenset(str(entry.get("kind")) for entry in found if is_refused)
+    return [str(entry.get("message", "")) for entry in found], kinds
 
 
 @dataclass(frozen=True)
@@ -298,9 +301,9 @@ class RunController:
 
     def _result(self, run: _Run, event: Mapping[str, Any]) -> None:
         # Before anything is loaded: a warning is visible before any colour.
-        warnings, _notes = split_deviations(event.get("warnings") or [])
-        warnings = tuple(map(run.named, warnings))
-        self._set_status(replace(self.status, stage=_("loading the result"), fraction=1.0, warnings=warnings))
+        found, refusal = _warnings(event)
+        warnings, stage = tuple(map(run.named, found)), _("loading the result")
+        self._set_status(replace(self.status, stage=stage, fraction=1.0, warnings=warnings, refusal=refusal))
         if not all(self._tools.unchanged(one) for one in run.exported):
             text = _("The image changed while it was segmented, so the result is not shown: press Apply again.")
             self._end(Outcome.OUTDATED, text)
@@ -332,7 +335,9 @@ class RunController:
         if event.get("kind") == "missing":
             self._tools.engine_lost()
         if event.get("refused"):
-            self._set_status(replace(self.status, warnings=(text,)))
+            found, refusal = _warnings(event)
+            warnings = tuple(dict.fromkeys([text, *map(run.named, found)]))
+            self._set_status(replace(self.status, warnings=warnings, refusal=refusal))
             text = _("Not assessed: do what the warning asks for, or choose another image or model, then Apply.")
             self._end(Outcome.REFUSED, text, details)
         else:
@@ -358,7 +363,8 @@ class RunController:
         run, self._run = self._run, None
         if run is not None and run.folder is not None and not _removed(run.folder):
             details = f"{details}\n{run.folder.path} is held by another program; the next start removes it.".strip()
-        self._set_status(RunStatus(Phase.IDLE, outcome, message, warnings=self.status.warnings, details=details))
+        warnings, refusal = self.status.warnings, self.status.refusal
+        self._set_status(RunStatus(Phase.IDLE, outcome, message, warnings=warnings, refusal=refusal, details=details))
 
     def _set_status(self, status: RunStatus) -> None:
         self.status = status

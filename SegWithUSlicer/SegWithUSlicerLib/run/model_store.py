@@ -34,7 +34,6 @@ class ModelInfo:
         calibrated: whether there is an error probability.
         heads: names of the uncertainty heads, the default first.
         warnings: which structures it does not draw, or too poorly to be used.
-        knows_images: how its training images looked in the first channel, so that an image can be compared with them.
         places_boxes: it finds its structures in a whole head.
         structures: names of what it draws.
         licence: of its weights.
@@ -48,7 +47,6 @@ class ModelInfo:
     field_of_view_mm: tuple[float, float, float] | None
     calibrated: bool
     heads: tuple[str, ...]
-    knows_images: bool
     version: str = ""
     warnings: tuple[str, ...] = ()
     places_boxes: bool = False
@@ -102,7 +100,6 @@ def read_model(folder: Path) -> ModelInfo | None:
             field_of_view_mm=_field_of_view(bundle),
             calibrated=bundle.calibration is not None,
             heads=tuple(str(head.name) for head in heads),
-            knows_images=bool(((bundle.ood_reference or {}).get("channels") or {}).get(str(bundle.input.channels[0]))),
             warnings=tuple(model_warnings(bundle)),
             places_boxes=bundle.placement is not None,
             structures=tuple(str(label.name) for label in bundle.labels if label.value != 0),

@@ -16,7 +16,7 @@ from .launch import WorkerStart, WorkerStartError, end_reason, worker_start
 
 OnEvent = Callable[[Event], None]
 CRASH_LINES = 12
-FINAL_EVENTS = frozenset({"result", "error", "checked", "ood_checked", "saved", "cancelled"})
+FINAL_EVENTS = frozenset({"result", "error", "checked", "saved", "cancelled"})
 
 
 class WorkerState(Enum):

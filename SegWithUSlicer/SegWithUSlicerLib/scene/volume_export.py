@@ -16,11 +16,10 @@ import numpy as np
 import slicer
 import vtk
 
-from SegWithUCore.inference.image_features import ImageFeatures, image_features
 from SegWithUCore.util.errors import InputError, OutputError
 
 from ..i18n import _
-from .case_images import array_of, image_from, matrix_of
+from .case_images import image_from, matrix_of
 from .observers import nodes_of
 from .segmentation import is_edited
 
@@ -234,25 +233,13 @@ def unchanged_file(volume: "slicer.vtkMRMLScalarVolumeNode") -> Path | None:
     return path if is_read and path.is_file() and not volume.GetModifiedSinceRead() else None
 
 
-def image_features_of(volume: "slicer.vtkMRMLScalarVolumeNode", box: Roi | None) -> ImageFeatures | None:
-    """Compute features of the part of a volume inside a region; None without a scalar image.
-
-    Args:
-        box: as `read_roi` gives it, in the volume's own frame; None for the whole volume.
-
-    Raises:
-        InputError: the region lies outside the volume.
-    """
-    from SegWithUCore.io.grid import VoxelGrid
-    from SegWithUCore.io.roi import RegionOfInterest, voxel_box
-
+def size_ras(volume: "slicer.vtkMRMLScalarVolumeNode") -> tuple[float, float, float]:
+    """Return how long the volume is along R, A and S in its own frame, in mm; zeros if it holds no image."""
     image = volume.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0 or image.GetNumberOfScalarComponents() != 1:
-        return None
-    if box is None:
-        return image_features(array_of(image))
-    part = voxel_box(RegionOfInterest.of(box), VoxelGrid.of_facts(grid_of(volume)))
-    return image_features(array_of(image)[part.slices_zyx])
+    if image is None:
+        return 0.0, 0.0, 0.0
+    r, a, s = np.abs(slicer.util.arrayFromVTKMatrix(matrix_of(volume))[:3, :3]) @ image.GetDimensions()
+    return float(r), float(a), float(s)
 
 
 def grid_of(volume: "slicer.vtkMRMLScalarVolumeNode") -> dict[str, list[float]]:

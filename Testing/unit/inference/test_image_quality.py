@@ -10,9 +10,9 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from SegWithUCore.inference.deviation import Deviation
-from SegWithUCore.inference.image_features import ImageFeatures, image_features
+from SegWithUCore.inference.image_features import image_features
 from SegWithUCore.inference.ood_channels import fit_quality, quality_deviations, shading
-from SegWithUCore.inference.ood_check import deviations, deviations_of_features, to_model_orientation
+from SegWithUCore.inference.ood_check import deviations, to_model_orientation
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle, read_bundle
 from SegWithUCore.models.quality import IMAGE_QUALITY, checks_lacking
@@ -141,12 +141,6 @@ class TestRealImages:
     ) -> None:
         fine = sitk.Expand(images[0], (2, 2, 2), sitk.sitkBSpline)
         assert "sharpness" not in said(deviations([fine], bundle))
-
-    def test_features_made_elsewhere_say_the_same(self, bundle: Bundle, images: list[sitk.Image]) -> None:
-        for image in (images[0], sitk.SmoothingRecursiveGaussian(images[0], 1.0)):
-            sent = ImageFeatures.from_json(image_features(sitk.GetArrayViewFromImage(image)).to_json())
-            found = deviations_of_features({"T1": sent}, image, bundle)
-            assert said(found) == said(deviations([image], bundle))
 
 
 def test_models_without_the_newer_block_run_as_before_and_say_what_they_lack(

@@ -16,13 +16,12 @@ from SegWithUCore.inference.deviation import KINDS, TOO_SMALL, Deviation, is_ref
 from SegWithUCore.inference.image_features import (
     CELLS,
     OFF_CENTRE,
-    ImageFeatures,
     image_features,
     random_crop,
     reorient_cells,
 )
 from SegWithUCore.inference.ood_channels import MINIMUM_CASES, appearance_deviations, fit_appearance
-from SegWithUCore.inference.ood_check import deviations, deviations_of_features, input_deviations, to_model_orientation
+from SegWithUCore.inference.ood_check import deviations, input_deviations, to_model_orientation
 from SegWithUCore.inference.structures import NOT_FITTED, StructureMetrics, empty_structures, structure_deviations
 from SegWithUCore.io.volume import image_on_grid, read_image
 from SegWithUCore.models.bundle import Bundle, read_bundle
@@ -115,19 +114,6 @@ class TestFeatures:
         few.flat[:3] = 7
         assert image_features(few).flat
         assert not image_features(array).flat
-
-    def test_features_survive_the_way_to_the_worker(self, array: np.ndarray) -> None:
-        found = image_features(array)
-        back = ImageFeatures.from_json(found.to_json())
-        np.testing.assert_allclose(back.cells, found.cells, atol=1e-4)
-        assert back.gradients is not None
-        assert found.gradients is not None
-        np.testing.assert_allclose(back.gradients, found.gradients, atol=1e-4)
-        # Without arrays: Python 3.13 compares one field after the other, without looking for identity first.
-        rest, others = (replace(each, cells=None, gradients=None) for each in (back, found))
-        assert rest == others
-        with pytest.raises(ValueError, match="quantiles"):
-            ImageFeatures.from_json({**found.to_json(), "quantiles": [1.0]})
 
     @pytest.mark.parametrize("letters", ["RAS", "LPS", "SRA", "PIL", "AIR"])
     def test_the_coarse_picture_turns_as_the_image_does(self, letters: str) -> None:
@@ -225,12 +211,6 @@ class TestRealImages:
         for image, kind in ((head[:, :, 90:91], TOO_SMALL), (tiny, "spacing")):
             found = input_deviations([image], bundle)
             assert [(entry.kind, entry.severity) for entry in found] == [(kind, "refused")]
-
-    def test_features_made_elsewhere_say_the_same(self, bundle: Bundle, images: list[sitk.Image]) -> None:
-        for image in (images[0], changed(images[0], lambda a: -a), sitk.DICOMOrient(images[0], "PIR")):
-            features = {"T1": image_features(sitk.GetArrayViewFromImage(image))}
-            assert deviations_of_features(features, image, bundle) == deviations([image], bundle)
-            assert deviations_of_features({}, image, bundle) == []
 
 
 class TestFitting:

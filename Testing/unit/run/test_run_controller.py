@@ -211,6 +211,20 @@ def test_refusal_keeps_the_request_for_a_user_who_insists(bench: Bench) -> None:
     assert bench.folder.removed == 1
 
 
+def test_refusal_keeps_all_warnings_and_their_kinds_without_notes(bench: Bench) -> None:
+    found = [
+        {"severity": "refused", "message": "spans 182 mm", "kind": "field of view"},
+        {"severity": "warning", "message": "voxels are 3 mm", "kind": "spacing"},
+        {"severity": "note", "message": "smooth", "kind": "noise"},
+    ]
+    for warnings, refusal in ((found, {"field of view", "spacing"}), (found[:1], {"field of view"})):
+        bench.start()
+        bench.worker.say(event="error", kind="input", text="spans 182 mm", refused=True, warnings=warnings)
+        assert bench.status.outcome is Outcome.REFUSED
+        assert bench.status.warnings == ("spans 182 mm", "voxels are 3 mm")[: len(refusal)]
+        assert bench.status.refusal == refusal
+
+
 def test_cancel_waits_until_no_process_works(bench: Bench) -> None:
     bench.start()
     bench.controller.cancel()

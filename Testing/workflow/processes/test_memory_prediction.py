@@ -275,14 +275,6 @@ class TestRefusal:
             JobRunner().answer(request("segment", model="hippocampus", device="cpu", **job, roi=roi), quiet)
         assert "--" not in caught.value.message and str(tmp_path) not in caught.value.message
 
-    @pytest.mark.serial
-    @pytest.mark.skipif(sys.platform != "linux", reason="measures as Linux shows it")
-    def test_predicting_allocates_no_grid(self) -> None:
-        fields = {"model": "hippocampus", "grid": {"size_ijk": [9000] * 3, "spacing_mm": [0.1] * 3}}
-        before = available_memory.resident_bytes()
-        assert JobRunner().answer(request("ood_check", **fields), quiet)["event"] == "ood_checked"
-        assert available_memory.resident_bytes() - before < 10**9
-
     def test_more_uncertain_voxels_than_fit_are_refused(self, tmp_path: Path, free: Any) -> None:
         bundle = resolve_model("hippocampus")
         free(10**8)

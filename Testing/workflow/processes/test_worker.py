@@ -12,9 +12,6 @@ import SimpleITK as sitk
 from repository import ROOT
 from worker_parent import ON_LINUX, REGION, SAMPLE, Parent, request_of, segment_request
 
-from SegWithUCore.inference.image_features import image_features
-from SegWithUCore.io.roi import RegionOfInterest, voxel_box
-from SegWithUCore.io.volume import grid_facts, read_image
 from SegWithUCore.util.errors import code_of
 from SegWithUCore.worker.__main__ import failure
 from SegWithUCore.worker.check import PACKAGES
@@ -139,29 +136,7 @@ def test_bad_request_gives_one_error_and_the_worker_stays(
     assert words in answer["text"]
     assert answer["details"] is None
     assert not any(tmp_path.iterdir())
-    again = {"request": "ood_check", "id": 2, "model": "hippocampus", "grid": GRID}
-    assert warm.ask(again)["event"] == "ood_checked"
-
-
-GRID = {"size_ijk": [35, 51, 35], "spacing_mm": [1, 1, 1]}
-
-
-@pytest.mark.parametrize(
-    ("grid", "code"),
-    [
-        ({"size_ijk": [1e30, 5, 5]}, "unusable-request"),
-        ({"size_ijk": [10**18, 5, 5]}, "unusable-request"),
-        ({"size_ijk": [1.5, 5, 5]}, "unusable-request"),
-        ({"size_ijk": [0, 5, 5]}, "unusable-request"),
-        ({"spacing_mm": [0, 1, 1]}, "unusable-request"),
-        ({"direction_lps": [0] * 9}, "unusable-request"),
-        ({"direction_lps": [1, 0, 0, 1, 0, 0, 0, 0, 1]}, "unusable-request"),
-        ({"origin_lps_mm": [1e308, 0, 0]}, "unusable-request"),
-    ],
-)
-def test_a_grid_that_no_image_has_is_refused_at_once(warm: Parent, grid: dict[str, Any], code: str) -> None:
-    answer = warm.ask({"request": "ood_check", "id": 1, "model": "hippocampus", "grid": {**GRID, **grid}})
-    assert (answer["event"], answer["kind"], code_of(answer["text"])) == ("error", "usage", code)
+    assert warm.ask({"request": "check", "id": 2})["event"] == "checked"
 
 
 @pytest.mark.parametrize("text", ["\ud800", "/tmp/\ud800x", "n" * 5000], ids=["surrogate", "in a path", "long"])
@@ -192,30 +167,18 @@ def test_a_segmentation_instead_of_an_image_may_be_insisted_on(warm: Parent, tmp
     answer = warm.ask(request)
     assert (answer["kind"], answer["refused"]) == ("input", True)
     assert "3 different values only" in answer["text"] and "--" not in answer["text"]
+    (found,) = (each for each in answer["warnings"] if each["severity"] == "refused")
+    assert (found["kind"], found["message"]) == ("grey values", answer["text"])
 
 
 def test_both_sides_of_a_whole_head_are_found_and_nothing_is_said_of_its_size(warm: Parent, tmp_path: Path) -> None:
     answer = warm.ask(segment_request(tmp_path / "case", roi=None))
     assert answer["event"] == "result"
     assert len(answer["structures"]) == 5
-    ask = {"request": "ood_check", "id": 1, "model": "hippocampus", "grid": grid_facts(read_image(SAMPLE))}
-    assert warm.ask(ask)["deviations"] == []
-    small = warm.ask({**ask, "settings": {"roi": REGION}})
+    assert "field of view" not in {entry["kind"] for entry in answer["warnings"]}
+    small = warm.ask(segment_request(tmp_path / "small"))
     # The sample is an average of 152 heads: smoother than any of them, which is worth a note but no warning.
-    assert {entry["severity"] for entry in small["deviations"]} <= {"note"}
-
-
-def test_fingerprint_takes_the_look_of_the_voxels_from_the_request(warm: Parent) -> None:
-    image = voxel_box(RegionOfInterest.of(REGION), read_image(SAMPLE)).crop(read_image(SAMPLE))
-    array = sitk.GetArrayFromImage(image)
-    request = {"request": "ood_check", "model": "hippocampus", "grid": grid_facts(image)}
-    for change, expected in ((1, {"note"}), (-1, {"note", "warning"})):
-        features = {"T1": image_features(change * array).to_json()}
-        found = warm.ask({**request, "features": features})["deviations"]
-        assert {entry["severity"] for entry in found} == expected
-    assert warm.ask(request)["deviations"] == []
-    answer = warm.ask({**request, "features": {"T1": {"flat": False}}})
-    assert (answer["event"], answer["kind"]) == ("error", "usage")
+    assert {entry["severity"] for entry in small["warnings"]} <= {"note"}
 
 
 def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:
