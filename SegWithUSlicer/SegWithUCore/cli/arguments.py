@@ -19,8 +19,9 @@ from ..case.case_folders import case_folders, deeper_cases
 from ..inference.engines import AUTO, ENGINES
 from ..inference.settings import RunSettings, parse_roi
 from ..util.csv_files import read_user_table
-from ..util.errors import UsageError
+from ..util.errors import InputError, UsageError
 from ..util.input_files import is_plain, path_problem
+from ..util.strict_json import read_json_object
 from .console import Console, terminal_line
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ SHARED: dict[str, dict[str, Any]] = {
         "nargs": "+",
         "default": [],
         "metavar": "LABEL=STRUCTURE",
-        "help": "what labels (values, or names of segments or files) mean to the model, such as 17=hippocampus, or a "
-        "CSV table with the columns label and structure; all others are left out",
+        "help": "what labels (values, or names of segments or files) mean to the model, such as 17=hippocampus, a CSV "
+        "table with the columns label and structure, an nnU-Net's dataset.json, or freesurfer or synthseg for the "
+        "values of these programs; all others are left out",
     },
     "--folds": {"type": Path, "nargs": "+", "metavar": "RUN", "help": "training runs of cross-validation models"},
     "--fold-cases": {"metavar": "CASES", "help": "the training cases of all folds, such as TABLE.csv:train"},
@@ -241,18 +243,30 @@ def named_labels(entries: Sequence[str]) -> dict[str, str]:
 
     Raises:
         UsageError: an entry is not LABEL=STRUCTURE, or a label is given twice.
-        InputError: the table cannot be read, or lacks a column.
+        InputError: the table cannot be read, or lacks a column; labels of a `dataset.json` are not single values.
     """
+    from ..inference.given_mask import ALL, label_table
+
+    if len(entries) == 1 and entries[0].isalnum() and label_table(entries[0].lower()).is_file():
+        return {ALL: entries[0].lower()}
+    pairs = [(label, structure) for label, _, structure in (entry.partition("=") for entry in entries)]
+    unjudged = set[str]()
     if len(entries) == 1 and entries[0].lower().endswith(".csv"):
         rows = read_user_table(Path(entries[0]), ("label", "structure"), "give a table of labels")
-        entries = [f"{row['label']}={row['structure']}" for row in rows]
-    names = dict[str, str]()
-    for entry in entries:
-        label, _, structure = entry.partition("=")
-        if not label or not structure or label in names:
-            raise UsageError(f"--labels {entry}: give LABEL=STRUCTURE, each label once.")
-        names[label] = structure
-    return names
+        pairs = [(row["label"], row["structure"]) for row in rows]
+        unjudged = {label for label, structure in pairs if not structure}
+    elif len(entries) == 1 and entries[0].lower().endswith(".json"):
+        labels = read_json_object(Path(entries[0]), "give the dataset.json of an nnU-Net").get("labels")
+        pairs = [(str(value), name) for name, value in labels.items()] if isinstance(labels, dict) else []
+        pairs = [(name, value) if name.isdecimal() else (value, name) for value, name in pairs]  # of nnU-Net 1
+        pairs = [(value, name) for value, name in pairs if value != "0"]
+        if not pairs or not all(value.isdecimal() for value, _ in pairs):
+            message = f"{entries[0]} does not give each label one value: give --labels LABEL=STRUCTURE"
+            raise InputError(f"{message}.", "unknown-label")
+    for label, structure in pairs:
+        if not label or not (structure or label in unjudged) or [pair[0] for pair in pairs].count(label) > 1:
+            raise UsageError(f"--labels {label}={structure}: give LABEL=STRUCTURE, each label once.")
+    return dict(pairs)
 
 
 def settings_of(options: argparse.Namespace) -> RunSettings:

@@ -20,16 +20,22 @@ from ..io.dicom_folder import is_dicom
 from ..io.grid import VoxelGrid
 from ..io.image_file import WANTED
 from ..io.inputs import folder_entries, holds_input, stem_of
+from ..io.mgh import SUFFIXES as OF_FREESURFER
 from ..io.roi import VoxelBox
 from ..io.volume import read_file, whole_labels
 from ..models.input_spec import Label, named_classes, plain_words, without_side
+from ..util.csv_files import read_user_table
 from ..util.errors import InputError, UsageError
 from ..util.folder_entries import check_entries
 from ..util.input_files import regular_file
+from ..util.paths import resource_path
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+ALL = "*"
+"""The key that names the program in whose numbers all labels are, such as "freesurfer" (`label_table`)."""
+FREESURFER = "freesurfer"
 _NAMED = 8
 _CHUNK_VOXELS = 32768
 
@@ -40,8 +46,9 @@ class MaskFile:
 
     Attributes:
         path: a file, or a folder with one file per structure.
-        names: by label value, or name of a segment or file, the structures that it stands for; by default labels have
-            the model's values or names.
+        names: by label value, or name of a segment or file, the structures that it stands for, "" where its voxels are
+            not judged; or `ALL` and a program; by default labels have the model's values or names, those of
+            FreeSurfer's own files its numbers.
     """
 
     path: Path
@@ -81,7 +88,8 @@ class GivenMask:
         labels: background first; values as in the file.
         label_of: index of the label that stands for each class of the model, (classes,).
         facts: `MaskFile.facts`, of when it was read.
-        left_out: labels, or entries of the folder, that are not judged.
+        left_out: labels, or entries of the folder, that are none of these.
+        unjudged: voxels (z, y, x) of labels that could be a structure of the model; all others left out are none.
     """
 
     file: MaskFile
@@ -90,10 +98,12 @@ class GivenMask:
     label_of: np.ndarray
     facts: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
+    unjudged: np.ndarray | None = None
 
     def part(self, box: VoxelBox) -> "GivenMask":
         """Cut out a box."""
-        return replace(self, indices=self.indices[box.slices_zyx])
+        unjudged = None if self.unjudged is None else self.unjudged[box.slices_zyx]
+        return replace(self, indices=self.indices[box.slices_zyx], unjudged=unjudged)
 
     def for_side(self, side: int, classes: int) -> "GivenMask":
         """Return the mask for the box of one side, where the model has `classes` of all sides' classes."""
@@ -149,7 +159,8 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
     """
     path, facts = file.path, file.facts()
     entries, by_value = _entries(path, image)
-    wanted = dict(file.names) or _own_names(path, [entry.key for entry in entries], by_value, structures)
+    named, program = _names(file, [entry.key for entry in entries], by_value, structures)
+    wanted = {key: text for key, text in named.items() if text}
     by_key = {plain_words(entry.key): entry for entry in entries}
     plain = [plain_words(entry.key) for entry in entries]
     if twice := [key for key in wanted if plain.count(plain_words(key)) > 1]:
@@ -181,11 +192,34 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
             labels.append(_label([structures[member] for member in members], text, value))
     if not (may_be_empty or indices.any()):
         raise InputError(f"{path} is empty: no voxel has a label that is judged.", "empty-mask")
-    left_out = [entry.key for entry in entries if plain_words(entry.key) not in {plain_words(key) for key in wanted}]
+    passed = [entry for entry in entries if plain_words(entry.key) not in {plain_words(key) for key in wanted}]
+    left_out = [entry.key for entry in passed]
     if path.is_dir():
         found = folder_entries(path)
         left_out += [each.name for each in (*found.unseen(found.images), *filter(holds_input, found.folders))]
-    return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out))
+    voxels = [entry.inside() for entry in passed if not named.get(entry.key, "background")]
+    unjudged = np.any(voxels, axis=0) & (indices == 0) if voxels else None
+    file = replace(file, names={ALL: program}) if program else file
+    return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out), unjudged)
+
+
+def _names(
+    file: MaskFile, keys: Sequence[str], by_value: bool, structures: Sequence[Label]
+) -> tuple[dict[str, str], str]:
+    """Return the structures by label, and the program whose numbers the labels are; "" for none.
+
+    Raises:
+        InputError: the labels are not what was said, or mean nothing to the model.
+    """
+    program = file.names.get(ALL, "")
+    if program and not by_value:
+        message = f"{file.path} has names, not the numbers of {program}: give --labels NAME=STRUCTURE."
+        raise InputError(message, "unknown-label")
+    if program:
+        return _names_of_program(file.path, keys, program, structures, leave_out=True), program
+    if by_value and not file.names and file.path.name.lower().endswith(OF_FREESURFER):
+        return _names_of_program(file.path, keys, FREESURFER, structures, leave_out=False), FREESURFER
+    return dict(file.names) or _own_names(file.path, keys, by_value, structures), ""
 
 
 def _own_names(path: Path, keys: Sequence[str], by_value: bool, structures: Sequence[Label]) -> dict[str, str]:
@@ -199,7 +233,7 @@ def _own_names(path: Path, keys: Sequence[str], by_value: bool, structures: Sequ
         if unknown:
             known = ", ".join(f"{label.value} {label.name}" for label in structures[1:])
             message = f"{path} has the label(s) {listed(unknown)}, but the model has {known}: say what they mean"
-            problem = f"{message} with --labels, such as {unknown[0]}={plain_words(structures[-1].name)}."
+            problem = f"{message} with --labels, such as {unknown[0]}={plain_words(structures[-1].name)} or freesurfer."
             raise InputError(problem, "unknown-label")
         held = {without_side(label.name) for label in structures if str(label.value) in keys}
         return {str(label.value): label.name for label in structures[1:] if without_side(label.name) in held}
@@ -209,6 +243,38 @@ def _own_names(path: Path, keys: Sequence[str], by_value: bool, structures: Sequ
         message = f"{path} has {names or 'no segment'}, but the model has {known}: name them so, or give --labels"
         raise InputError(f"{message}.", "unknown-label")
     return wanted
+
+
+def label_table(program: str) -> Path:
+    """Return the table of what a program's label values stand for: `Resources/LabelNames/PROGRAM.csv`."""
+    return resource_path(f"LabelNames/{program}.csv")
+
+
+def _names_of_program(
+    path: Path, keys: Sequence[str], program: str, structures: Sequence[Label], leave_out: bool
+) -> dict[str, str]:
+    """Return what label values of a program stand for in a model; of what it has on one side both sides.
+
+    A vessel or the corpus callosum may be white matter to the model: such labels, and unknown ones, are not judged.
+
+    Args:
+        leave_out: whether values that the program's table lacks are left out.
+
+    Raises:
+        InputError: the values are not the program's, or none is of a structure of the model.
+    """
+    rows = read_user_table(label_table(program), ("label", "structure"), "install the program again")
+    table, names = {row["label"]: row["structure"] for row in rows}, [each.name for each in structures]
+    if not leave_out and (unknown := [key for key in keys if key not in table]):
+        message = f"{path} has the label(s) {listed(unknown)}, which are not known of {program}"
+        raise InputError(f"{message}: give --labels {program} to leave them out.", "unknown-label")
+    known = {key: text for key, text in table.items() if named_classes(text, names)}
+    held = {without_side(known[key]) for key in keys if key in known}
+    if not held:
+        message = f"{path} has the label(s) {listed(keys)}, none of a structure of the model"
+        raise InputError(f"{message}: choose another model, or give --labels.", "unknown-label")
+    unclear = {key: "" for key in keys if not table.get(key)}
+    return unclear | {key: text for key, text in known.items() if without_side(text) in held}
 
 
 def _entries(path: Path, image: MaskedImage) -> tuple[list[_Entry], bool]:

@@ -22,7 +22,7 @@ from ..util.errors import InputError
 from ..util.plane_files import plane_pieces
 from .case_result import AssessedBox
 from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation, by_importance
-from .given_mask import GivenMask, listed
+from .given_mask import ALL, GivenMask, listed
 from .mask_agreement import structure_findings
 from .structures import StructureMetrics, class_sums
 
@@ -50,7 +50,8 @@ def judged(
     Raises:
         InputError: no voxel of the mask lies where the model draws a structure.
     """
-    maps, own = found.maps, mask.part(found.box).indices
+    maps, part = found.maps, mask.part(found.box)
+    own, unjudged = part.indices, part.unjudged
     probability, share, rival = maps.error_probability, maps.share, maps.rival
     assert probability is not None and share is not None and rival is not None
     count, voxel_mm3 = len(mask.labels), float(np.prod(grid.spacing))
@@ -60,9 +61,13 @@ def judged(
         agrees = label == own[planes]
         right = before * share[planes]
         error = np.clip(np.where(agrees, before - right, 1 - right), 0, 1)
-        wrong += float(error[before >= 0].sum())
-        own_wrong += float(before[before >= 0].sum())
-        joint += joint_counts(label[before >= 0], own[planes][before >= 0], count)
+        counted = before >= 0
+        if unjudged is not None:
+            error[unjudged[planes]] = 0
+            counted &= ~unjudged[planes]
+        wrong += float(error[counted].sum())
+        own_wrong += float(before[counted].sum())
+        joint += joint_counts(label[counted], own[planes][counted], count)
         probability[planes] = np.where(before < 0, before, error)  # type: ignore[index]  # last: `before` may be a view
     if not joint[1:, 1:].any():
         message = f"No voxel of {mask.file.path} lies where the model draws a structure that the mask names"
@@ -145,7 +150,7 @@ def _warnings(
         found.append(Deviation(WARNING, f"{text}: look at the regions.", JUDGED_KIND))
     if mask.left_out:
         text = f"Labels of {name} that were left out ({len(mask.left_out)}): {listed(mask.left_out)}."
-        found.append(Deviation(WARNING, text, JUDGED_KIND))
+        found.append(Deviation(NOTE if ALL in mask.file.names else WARNING, text, JUDGED_KIND))
     if lacking := names[0][1:]:
         text = f"{name} lacks structures of the model, which were not judged ({listed(lacking)})"
         severity, advice = (NOTE, "") if mask.file.names else (WARNING, ": match its labels with structures")

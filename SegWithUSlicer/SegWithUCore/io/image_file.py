@@ -1,6 +1,6 @@
 """Voxels as any format of image files stores them, read once with every byte accounted for.
 
-A format is one function from a path to a `StoredImage` (`nifti`, `nrrd`, `metaimage`, `mgh`; `volume.FORMATS` lists them).
+A format is one function from a path to a `StoredImage` (`volume.FORMATS` lists them).
 ITK and the libraries below it read damaged files in silence: they fill what is missing with zeros, replace NaN, pass
 over checksums, and allocate what a header claims. So the bytes become an array here, and ITK gets the array. Needs
 numpy alone.

@@ -1,7 +1,7 @@
 """The header of a FreeSurfer volume (`.mgz`, `.mgh`), read strictly.
 
-Format: https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat. Big-endian; after the voxels come scan parameters
-and tags of any length, which nothing here needs.
+Format: https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat. Big-endian; scan parameters and tags of
+any length follow the voxels, and nothing here needs them.
 """
 
 import struct
