@@ -212,8 +212,9 @@ def test_user_who_goes_on_reads_not_assessed(opened: Opened) -> None:
 
 def test_a_banner_is_of_the_chosen_image_and_region(opened: Opened) -> None:
     segment_crop(opened)
-    assert not opened.ui.bannerFrame.visible, "notes need none"
+    assert "Check the result carefully" in opened.ui.bannerLabel.text and not opened.ui.insistButton.visible
     opened.panel.inputs.choose(sample_crop("Wide", (3, 1, 1)), None, "hippocampus")
+    assert not opened.ui.bannerFrame.visible
     for change in (opened.ui.proposeButton.click, lambda: opened.ui.roiSelector.currentNode().SetCenter(-27, -22, -14)):
         opened.panel.inputs.choose(opened.panel.inputs.volumes[0], opened.ui.roiSelector.currentNode())
         opened.ui.runButton.click()

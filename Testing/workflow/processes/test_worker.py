@@ -12,6 +12,10 @@ import SimpleITK as sitk
 from repository import ROOT
 from worker_parent import ON_LINUX, REGION, SAMPLE, Parent, request_of, segment_request
 
+from SegWithUCore.inference.ood_check import input_deviations
+from SegWithUCore.io.roi import RegionOfInterest, voxel_box
+from SegWithUCore.io.volume import read_image
+from SegWithUCore.models.installed import resolve_model
 from SegWithUCore.util.errors import code_of
 from SegWithUCore.worker.__main__ import failure
 from SegWithUCore.worker.check import PACKAGES
@@ -176,9 +180,11 @@ def test_both_sides_of_a_whole_head_are_found_and_nothing_is_said_of_its_size(wa
     assert answer["event"] == "result"
     assert len(answer["structures"]) == 5
     assert "field of view" not in {entry["kind"] for entry in answer["warnings"]}
-    small = warm.ask(segment_request(tmp_path / "small"))
+    image = voxel_box(RegionOfInterest.of(REGION), read_image(SAMPLE)).crop(read_image(SAMPLE))
     # The sample is an average of 152 heads: smoother than any of them, which is worth a note but no warning.
-    assert {entry["severity"] for entry in small["warnings"]} <= {"note"}
+    for change, expected in ((1, {"note"}), (-1, {"note", "warning"})):
+        found = input_deviations([image * change], resolve_model("hippocampus"))
+        assert {entry.severity for entry in found} == expected
 
 
 def test_predicted_working_grid_is_the_one_that_preprocessing_makes() -> None:
