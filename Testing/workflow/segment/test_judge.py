@@ -292,3 +292,28 @@ def test_a_whole_head_is_judged_inside_the_boxes_and_by_side(segwithu: Command, 
     assert case["light"]["level"] == "do not use" and "sides" in case["light"]["reason"]
     assert case["flags"][0]["rule"] == "misplaced structure"
     refused(segwithu(*call, "17=right hippocampus", "--overwrite"), "no-overlap", mask)
+
+
+def test_voxels_of_a_label_that_may_be_a_structure_are_not_judged(
+    segwithu: Command, image: Path, given: Given, tmp_path: Path
+) -> None:
+    reference, labels = given
+    inside = np.zeros(labels.shape, bool)
+    inside[:, :, labels.shape[2] // 2] = labels[:, :, labels.shape[2] // 2] == 1
+    mask = _write(np.where(inside, 77, labels).astype(np.uint8), reference, tmp_path / "mask.nii.gz")
+    table = tmp_path / "labels.csv"
+    errors = {}
+    for cell in ("", None):
+        rows = [("label", "structure"), (1, "anterior hippocampus"), (2, "posterior hippocampus")]
+        rows += [(77, cell)] if cell is not None else []
+        table.write_text("\n".join(f"{label},{name}" for label, name in rows), encoding="utf-8")
+        output = tmp_path / f"out {cell}"
+        assert segwithu("judge", image, mask, "-m", MODEL, "-o", output, "--labels", table).code == 0
+        errors[cell] = _array(output / CASE / "error_probability.nii.gz")
+        case = _case(output / CASE)
+        assert [entry["voxels"] for entry in case["structures"][1:]] == [
+            np.count_nonzero((labels == value) & ~inside) for value in (1, 2)
+        ]
+    assert (errors[""][inside] == 0).all(), "nobody says whether this is hippocampus"
+    assert errors[None][inside].mean() > 0.8, "it is said to be no hippocampus"
+    assert np.array_equal(errors[""][~inside], errors[None][~inside])
