@@ -27,6 +27,7 @@ QUOTED = {
     "worklist-order": "worklist_order.py",
     "simulated-readers": "simulated_readers.py",
     "scrolled-contours": "scrolled_contours.py",
+    "known-changes": "known_changes.py",
     "rescans": "rescans.py",
     "review-intervals": "review_intervals.py",
     "acdc-folds": "acdc/patient_folds.py",

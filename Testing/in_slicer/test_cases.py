@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 import vtk
 from counting import calls_of
@@ -106,6 +109,26 @@ def test_filters_show_only_what_is_asked_for(listing: Listing) -> None:
     ui.reviewerEdit.text = "Bo"
     listing.settled()
     assert set(listing.shown) == whole
+
+
+def _write_mgz(image: sitk.Image, path: Path) -> None:
+    """Write an image as FreeSurfer does; where it lies is not looked at here."""
+    size, axes = image.GetSize(), np.diag([-1.0, -1.0, 1.0]) @ np.reshape(image.GetDirection(), (3, 3))
+    header = struct.pack(">7ih15f", 1, *size, 1, 3, 0, 1, *image.GetSpacing(), *axes.T.ravel(), 0, 0, 0)
+    voxels = sitk.GetArrayFromImage(image).astype(">f4").tobytes()
+    path.write_bytes(gzip.compress(header.ljust(284, b"\0") + voxels))
+
+
+def test_a_case_of_a_freesurfer_volume_opens_with_its_image(listing: Listing, tmp_path: Path) -> None:
+    image = sitk.ReadImage(str(listing.home / "images" / f"{CASES[0]}.nii.gz"), sitk.sitkFloat32)
+    _write_mgz(image, tmp_path / "orig.mgz")
+    segwithu("segment", tmp_path / "orig.mgz", "--model", "hippocampus", "--output", tmp_path / "cases")
+    listing.list_folder(tmp_path / "cases")
+    listing.click("orig")
+    assert (listing.open_case, listing.volumes()) == ("orig", ["orig"])
+    shown = slicer.util.arrayFromVolume(listing.opened.nodes.grid_volume)
+    assert shown.shape == sitk.GetArrayViewFromImage(image).shape
+    assert listing.opened.coloured() > 10
 
 
 def test_a_click_opens_a_case_with_its_image_and_closes_the_one_before(listing: Listing) -> None:

@@ -18,6 +18,10 @@ SCANNED_TEXT = {
 """What an interval was fitted on. No real scan but the last shows motion, another scanner, or days in between."""
 
 
+FULLY_RECOVERED = 0.8
+"""From this share on the volumes are taken to show a change as it is."""
+
+
 @dataclass(frozen=True)
 class ChangeInterval:
     """Interval of the change of a volume.
@@ -28,6 +32,7 @@ class ChangeInterval:
         patients, scans: on which it was fitted.
         scanned: `SYNTHESISED` from label maps, real images `PERTURBED`, or really `AGAIN`.
         held, held_of: pairs of other real images in which it held no change, of so many; None if nobody measured it.
+        recovered: share of a known change that the volumes show, in real images deformed; None if nobody measured it.
     """
 
     half_width: float
@@ -37,6 +42,7 @@ class ChangeInterval:
     scanned: str
     held: int | None = None
     held_of: int | None = None
+    recovered: float | None = None
 
     def __call__(self, before_mm3: float, after_mm3: float) -> tuple[float, float, float]:
         """Return the change, and the ends of its interval, in percent of the volume before, which is not 0."""
@@ -48,3 +54,8 @@ class ChangeInterval:
     def repeats_within_percent(self) -> float:
         """Growth that repeated scans without a change rarely exceed."""
         return 100 * math.expm1(self.half_width)
+
+    @property
+    def is_damped(self) -> bool:
+        """Whether the volumes show clearly less than a change."""
+        return self.recovered is not None and self.recovered < FULLY_RECOVERED

@@ -51,7 +51,7 @@ class Change:
         interval_percent: of the change; None where no interval is known, or none holds.
         repeats_within_percent: growth that nine in ten scans without a change stay below.
         verdict: `CHANGED`, `DOUBTFUL` (changed, but its interval is not to be relied on), `NO_CHANGE` or `UNKNOWN`.
-        reason: why it is not comparable, or why its interval is not to be relied on.
+        reason: why it is not comparable, or its interval not to be relied on; or that volumes show less than a change.
     """
 
     structure: str
@@ -179,7 +179,7 @@ def compare(folders: Sequence[Path], bundle: Bundle | None = None) -> Comparison
         for how, patients in sorted({(each.scanned, each.patients) for each in bundle.changes.values()})
     )
     text = f"Intervals: how volumes repeat without a change, in {basis}. Of {len(names)} structures about "
-    text += f"{len(names) / 10:.0f} would lie outside by chance. How much of a real change is measured is not known."
+    text += f"{len(names) / 10:.0f} would lie outside by chance. A real change may be larger than what volumes show."
     return Comparison(
         tuple(scan.name for scan in scans),
         tuple(changes),
@@ -244,7 +244,9 @@ def _change(name: str, first: Scan, scan: Scan, interval: ChangeInterval | None)
     percent, low, high = interval(before, after)
     is_poor = not names_level(interval.held, interval.held_of)
     verdict = NO_CHANGE if low <= 0 <= high else DOUBTFUL if is_poor else CHANGED
-    reason = f"its interval held in {interval.held} of {interval.held_of} unchanged pairs only" if is_poor else ""
+    texts = {f"its interval held in {interval.held} of {interval.held_of} unchanged pairs only": is_poor,
+             f"such volumes show {interval.recovered or 0:.0%} of a change": interval.is_damped}  # fmt: skip
+    reason = ", ".join(text for text, holds in texts.items() if holds)
     within = interval.repeats_within_percent
     return Change(name, scan.name, before, after, percent, (low, high), within, verdict, reason)
 

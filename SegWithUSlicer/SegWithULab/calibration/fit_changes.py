@@ -84,7 +84,10 @@ def calibrate_pairs(bundle: Bundle, table: Path, target: Path, overwrite: bool =
         what = f"{table} has fewer than {FEWEST_PATIENTS} patients with two scans of one structure"
         raise InputError(f"{what}: give more, without a change between the scans.", "too-few-pairs")
     about = {**bundle.about, "version": site_version(bundle.about["version"])}
-    made = replace(bundle, changes=fitted, about=about)
+    known = {name: each.recovered for name, each in bundle.changes.items()}  # a matter of the network, which stays
+    made = replace(
+        bundle, changes={name: replace(each, recovered=known.get(name)) for name, each in fitted.items()}, about=about
+    )
     assert bundle.folder is not None
     with atomic_folder(target, overwrite) as work:
         shutil.copytree(bundle.folder, work, dirs_exist_ok=True)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,9 @@ def test_pairs_change_nothing_else_of_a_model(model: Path) -> None:
     shipped, made = read_bundle(MODEL), read_bundle(model)
     assert set(made.changes) == {"anterior hippocampus", "posterior hippocampus", "whole hippocampus"}
     assert all(each.patients == 3 and each.scans == 6 for each in made.changes.values())
+    assert {name: each.recovered for name, each in made.changes.items()} == {
+        name: each.recovered for name, each in shipped.changes.items()
+    }, "what the network shows of a change"
     own = {"changes", "about"}
     before, after = (
         {name: block for name, block in bundle.to_json().items() if name not in own} for bundle in (shipped, made)
@@ -91,6 +95,20 @@ def test_a_scan_again_is_no_change_and_another_patient_is_one(
     assert any(row["verdict"] == "changed" for row in written if row["scan"] == other.name)
     page = (tmp_path / "changes" / "changes.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 3 and page.count("<circle") == 9
+
+
+@pytest.mark.parametrize(("recovered", "is_said"), [(0.5, True), (0.95, False), (None, False)])
+def test_a_row_says_where_volumes_show_less_than_a_change(
+    recovered: float | None, is_said: bool, scans: Path, model: Path, images: list[Path]
+) -> None:
+    bundle = read_bundle(model)
+    bundle = replace(
+        bundle, changes={name: replace(each, recovered=recovered) for name, each in bundle.changes.items()}
+    )
+    name = name_of(images[0])
+    found = changes.compare([scans / name, scans / f"{name}_again"], bundle)
+    assert [bool(change.reason) for change in found.changes] == [is_said] * 3
+    assert all(change.verdict in (changes.CHANGED, changes.NO_CHANGE) for change in found.changes)
 
 
 def test_images_are_segmented_first(
