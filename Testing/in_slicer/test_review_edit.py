@@ -331,9 +331,15 @@ def test_a_contour_is_scrolled_taken_and_taken_back(reviewing: Reviewing) -> Non
     before, now = contour.volume_mm3
     assert now > before
     assert (read_labels(reviewing.nodes) == model).all(), "the old contour, until it is taken"
+    said, others = ui.contourLabel.text, contour.neighbours_mm3
+    assert len(said.splitlines()) == 1 + len(others)
     ui.takeContourButton.click()
     drawn = read_labels(reviewing.nodes)
     assert (drawn != model).any()
+    for each in reviewing.nodes.case.structures:
+        if each.value and each.name != contour.structure:
+            gained = int((drawn == each.value).sum()) - int((model == each.value).sum())
+            assert others.get(each.name, 0.0) == pytest.approx(gained * reviewing.nodes.case.voxel_mm3)
     (line,) = reviewing.told("edited")
     assert line["gesture"] == "scroll" and line["runs"]
     (kept,) = reviewing.folder().glob("*/segmentation_reviewed.Ana.seg.nrrd")

@@ -10,7 +10,6 @@ from SegWithUCore.case.structures_table import short_name
 from ..guarded import guarded
 from ..i18n import _
 from ..review.contour import Contour
-from ..scene.readout import volume_text
 from .review_widgets import ReviewKeys
 from .widgets import GuiConnections, connect_clicks
 
@@ -92,10 +91,12 @@ class ContourPanel:
         with self._gui.updating():
             ui.contourSlider.value = contour.position
         before, now = contour.volume_mm3
-        text = _("{structure}: {volume} ({percent:+.1f} %)")
+        text = _("{structure}: {volume:.0f} mm³ ({percent:+.1f} %)")  # throughout: a turn of the wheel shows in it
         percent = 100 * (now - before) / before if before else 0.0
-        name = short_name(contour.structure)
-        ui.contourLabel.text = text.format(structure=name, volume=volume_text(now), percent=percent)
+        lines = [text.format(structure=short_name(contour.structure), volume=now, percent=percent)]
+        lines += [_("{structure}: {change:+.0f} mm³").format(structure=short_name(name), change=change)
+                  for name, change in contour.neighbours_mm3.items()]  # fmt: skip
+        ui.contourLabel.text = "\n".join(lines)
 
     def _go_to(self, position: int) -> None:
         if self.contour is not None:

@@ -115,6 +115,18 @@ class Contour:
         return self._own * voxel, (self._own + self._gained) * voxel
 
     @property
+    def neighbours_mm3(self) -> dict[str, float]:
+        """By structure, what the others lose to this one, or gain of it, at this position."""
+        voxel, names = (
+            abs(grid_of(self.nodes)[1].Determinant()),
+            {one.value: one.name for one in self.nodes.case.structures},
+        )
+        changes = dict[int, int]()
+        for _first, count, before, after in self.runs:
+            changes[before], changes[after] = changes.get(before, 0) - count, changes.get(after, 0) + count
+        return {names[value]: voxel * n for value, n in changes.items() if n and value not in (0, self._value)}
+
+    @property
     def runs(self) -> Runs:
         """The voxels that this position changes, as the log has them."""
         places, labels = self._scroll.at(self.position)

@@ -220,6 +220,22 @@ def test_volumes_are_written_as_in_the_panel(modules: Any) -> None:
     assert found == [volume_text(volume) for volume in volumes]
 
 
+def test_neighbours_gain_and_lose_what_a_contour_says(modules: Any) -> None:
+    found = modules.evaluate(
+        """async ([runs, structures]) => {
+          const { neighboursText } = await import("./texts.js");
+          return [1, 2].map((own) => neighboursText(runs, own, structures, 2));
+        }""",
+        [
+            [[10, 5, 2, 1], [20, 3, 1, 3], [40, 1, 3, 1], [50, 4, 0, 1], [70, 5, 1, 2]],
+            [{"value": n, "name": name} for n, name in enumerate(("background", "left a", "left b", "right c"))],
+        ],
+    )
+    assert found == ["R c +4 mm³", "L a +4 mm³, R c +4 mm³"], (
+        "what comes and goes is nothing, and background no structure"
+    )
+
+
 def test_small_changes_of_a_large_volume_show(modules: Any) -> None:
     found = modules.evaluate(
         """async (pairs) => {

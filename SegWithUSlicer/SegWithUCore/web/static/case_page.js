@@ -14,7 +14,7 @@ import { RegionsPanel, VerdictCard } from "./regions_panel.js";
 import { Review } from "./review.js";
 import { ReviewSide } from "./review_side.js";
 import { finishingVerdict, isBlind, isOpen, nextUndecided } from "./review_state.js";
-import { changedVolumeText, shortName, shortened } from "./texts.js";
+import { changedVolumeText, neighboursText, shortName, shortened } from "./texts.js";
 import { drawThumbnail } from "./thumbnails.js";
 import { Viewer } from "./viewer.js";
 
@@ -449,6 +449,10 @@ export class CasePage {
         }
         if (contour?.runs.length) {
             this.drawn(contour.labels, contour.runs, "scroll", contour.region);
+            const { structures, voxelMm3 } = this.data;
+            const own = structures.find(({ name }) => name === contour.structure).value;
+            const others = neighboursText(contour.runs, own, structures, voxelMm3);
+            this.card.say(others && `Taken. Others changed: ${others}.`);
         }
         this.endContour();
     }

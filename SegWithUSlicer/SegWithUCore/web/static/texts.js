@@ -12,11 +12,23 @@ export function volumeText(mm3) {
     return mm3 < 10 * MM3_IN_ML ? `${roundedText(mm3, 0)} mm³` : `${roundedText(mm3 / MM3_IN_ML, 1)} mL`;
 }
 
+const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+
 // "12384 mm³, +25 mm³ (+0.2 %)": mm³ at any size, so that small changes of a large volume show.
 export function changedVolumeText(before, change) {
-    const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
     const percent = before > 0 ? ` (${signed((100 * change) / before, 1)} %)` : "";
     return `${roundedText(before + change, 0)} mm³, ${signed(change, 0)} mm³${percent}`;
+}
+
+// What other structures than the one of value `own` gain or lose by runs of voxels; "" for nothing.
+export function neighboursText(runs, own, structures, voxelMm3) {
+    const changes = new Map();
+    for (const [, count, before, after] of runs) {
+        changes.set(before, (changes.get(before) ?? 0) - count);
+        changes.set(after, (changes.get(after) ?? 0) + count);
+    }
+    const others = structures.filter(({ value }) => value && value !== own && changes.get(value));
+    return others.map(({ name, value }) => `${shortName(name)} ${signed(changes.get(value) * voxelMm3, 0)} mm³`).join(", ");
 }
 
 // As Python rounds: a number half-way between two goes to the even one.
