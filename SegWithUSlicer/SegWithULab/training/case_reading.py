@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import read_segments
-from SegWithUCore.inference.given_mask import GivenMask, MaskedImage, MaskFile, read_mask
+from SegWithUCore.inference.given_mask import GivenMask, MaskedImage, MaskFile, listed, read_mask
 from SegWithUCore.inference.preprocessing import assessed_box
 from SegWithUCore.io.grid import VoxelGrid, check_scalar_volume, turned_like
 from SegWithUCore.io.volume import (
@@ -156,14 +156,23 @@ def read_assessed(case: Case, bundle: Bundle) -> AssessedCase:
 
 
 def read_named(case: Case, image: sitk.Image, structures: Sequence[Label]) -> GivenMask:
-    """Read a reference whose labels are named; raises as `read_mask`, but may be empty.
+    """Read a reference whose labels are named; it may be empty.
 
     Args:
         image: the first channel.
         structures: of the model, background first.
+
+    Raises:
+        InputError: as `read_mask`, or nobody says which structure some of its voxels are.
     """
     place = MaskedImage(case.channels[0], VoxelGrid.of(image), voxel_hash(image))
-    return read_mask(MaskFile(case.reference, case.labels), place, structures, may_be_empty=True)
+    mask = read_mask(MaskFile(case.reference, case.labels), place, structures, may_be_empty=True)
+    if mask.unjudged is not None and mask.unjudged.any():  # as background they would make the model wrong
+        problem = (
+            f"{case.reference} has labels without a structure ({listed(mask.left_out)}), and cannot be a reference"
+        )
+        raise InputError(f"{problem}: give each a structure in a table for --labels.", "unknown-label")
+    return mask
 
 
 def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:

@@ -110,6 +110,18 @@ def test_tables_name_structures_of_the_shipped_model(program: str) -> None:
     assert all(of_value[str(label.value)] in ("", label.name) for label in BRAIN[1:])
 
 
+def test_a_reference_needs_a_structure_for_each_label_that_may_be_one(tmp_path: Path) -> None:
+    from SegWithULab.training.case_reading import Case, read_named
+
+    path = _mask(tmp_path, (0, 17, 251))
+    image = sitk.Cast(read_file(path), sitk.sitkFloat32)
+    with pytest.raises(InputError) as caught:
+        read_named(Case("a", (path,), path, labels={ALL: "freesurfer"}), image, BRAIN)
+    assert caught.value.code == "unknown-label" and "251" in str(caught.value)
+    whole = _mask(tmp_path, (0, 17, 53), "whole.mgz")
+    assert read_named(Case("a", (whole,), whole, labels={ALL: "freesurfer"}), image, BRAIN).indices.any()
+
+
 def test_an_empty_cell_of_a_users_table_is_not_judged(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("label,structure\n17,left hippocampus\n4,\n", encoding="utf-8")
