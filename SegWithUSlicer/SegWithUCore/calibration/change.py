@@ -32,7 +32,7 @@ class ChangeInterval:
         patients, scans: on which it was fitted.
         scanned: `SYNTHESISED` from label maps, real images `PERTURBED`, or really `AGAIN`.
         held, held_of: pairs of other real images in which it held no change, of so many; None if nobody measured it.
-        recovered: share of a known change that the volumes show, in real images deformed; None if nobody measured it.
+        recovered: share of a known change of 10 % that the volumes show, in deformed real images; None if not measured.
     """
 
     half_width: float

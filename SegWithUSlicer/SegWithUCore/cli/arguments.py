@@ -264,7 +264,7 @@ def named_labels(entries: Sequence[str]) -> dict[str, str]:
             message = f"{entries[0]} does not give each label one value: give --labels LABEL=STRUCTURE"
             raise InputError(f"{message}.", "unknown-label")
     for label, structure in pairs:
-        if not label or not (structure or label in unjudged) or [pair[0] for pair in pairs].count(label) > 1:
+        if label in ("", ALL) or not (structure or label in unjudged) or [pair[0] for pair in pairs].count(label) > 1:
             raise UsageError(f"--labels {label}={structure}: give LABEL=STRUCTURE, each label once.")
     return dict(pairs)
 

@@ -48,8 +48,8 @@ _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
 def add_commands(commands: Any) -> None:
     """Add `segment` and `judge`."""
     command = add_command(commands, "segment", run)
-    command.add_argument("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD or MHA), the "
-        "folder of a DICOM series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or "
+    command.add_argument("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD, MHA, MGZ), "
+        "the folder of a DICOM series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or "
         "TABLE.csv:ROLE, the cases of a split table (columns case, role; with a folder images next to it)")  # fmt: skip
     command.add_flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")
     _add_options(command)
@@ -57,7 +57,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("image", type=Path, help="an image as for segment, or TABLE.csv with the columns image and "
         "mask, and case for other names than the files'")  # fmt: skip
     command.add_argument("mask", nargs="?", type=Path, help="the segmentation: a label map on the image's grid (NIfTI, "
-        "NRRD, MHA, .seg.nrrd, DICOM SEG), or a folder with one file per structure")  # fmt: skip
+        "NRRD, MHA, MGZ, .seg.nrrd, DICOM SEG), or a folder with one file per structure")  # fmt: skip
     command.add_shared("--labels")
     _add_options(command)
 

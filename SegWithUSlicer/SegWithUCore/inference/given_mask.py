@@ -1,6 +1,6 @@
 """A segmentation that was made elsewhere: read, its labels matched with a model's structures.
 
-It is a label map (NIfTI, NRRD, MHA), a `.seg.nrrd` of Slicer, a DICOM SEG, or a folder with one file per structure,
+It is a label map (any image file), a `.seg.nrrd` of Slicer, a DICOM SEG, or a folder with one file per structure,
 named by it, as TotalSegmentator writes. A label may stand for several structures of the model ("hippocampus" for its
 two parts), and several labels for the same structures (gyri for the cortex).
 """
@@ -88,8 +88,9 @@ class GivenMask:
         labels: background first; values as in the file.
         label_of: index of the label that stands for each class of the model, (classes,).
         facts: `MaskFile.facts`, of when it was read.
-        left_out: labels, or entries of the folder, that are none of these.
-        unjudged: voxels (z, y, x) of labels that could be a structure of the model; all others left out are none.
+        left_out: labels, or entries of the folder, that count as background.
+        unclear: labels that may be a structure of the model, and are not judged.
+        unjudged: their voxels, (z, y, x); None where there are none.
     """
 
     file: MaskFile
@@ -98,6 +99,7 @@ class GivenMask:
     label_of: np.ndarray
     facts: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
+    unclear: tuple[str, ...] = ()
     unjudged: np.ndarray | None = None
 
     def part(self, box: VoxelBox) -> "GivenMask":
@@ -193,14 +195,16 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
     if not (may_be_empty or indices.any()):
         raise InputError(f"{path} is empty: no voxel has a label that is judged.", "empty-mask")
     passed = [entry for entry in entries if plain_words(entry.key) not in {plain_words(key) for key in wanted}]
-    left_out = [entry.key for entry in passed]
+    doubted = {plain_words(key) for key, text in named.items() if not text}
+    unclear = [entry for entry in passed if plain_words(entry.key) in doubted]
+    left_out = [entry.key for entry in passed if entry not in unclear]
     if path.is_dir():
         found = folder_entries(path)
         left_out += [each.name for each in (*found.unseen(found.images), *filter(holds_input, found.folders))]
-    voxels = [entry.inside() for entry in passed if not named.get(entry.key, "background")]
-    unjudged = np.any(voxels, axis=0) & (indices == 0) if voxels else None
+    unjudged = np.any([entry.inside() for entry in unclear], axis=0) & (indices == 0) if unclear else None
     file = replace(file, names={ALL: program}) if program else file
-    return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out), unjudged)
+    keys = tuple(entry.key for entry in unclear)
+    return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out), keys, unjudged)
 
 
 def _names(
@@ -218,6 +222,10 @@ def _names(
     if program:
         return _names_of_program(file.path, keys, program, structures, leave_out=True), program
     if by_value and not file.names and file.path.name.lower().endswith(OF_FREESURFER):
+        own, table = {str(label.value): label.name for label in structures[1:]}, _table(FREESURFER)
+        if set(keys) <= set(own) and (other := [key for key in keys if table.get(key) != own[key]]):
+            message = f"{file.path} has values that mean other things to the model than to FreeSurfer ({listed(other)})"
+            raise InputError(f"{message}: give --labels freesurfer, or LABEL=STRUCTURE.", "unknown-label")
         return _names_of_program(file.path, keys, FREESURFER, structures, leave_out=False), FREESURFER
     return dict(file.names) or _own_names(file.path, keys, by_value, structures), ""
 
@@ -250,6 +258,11 @@ def label_table(program: str) -> Path:
     return resource_path(f"LabelNames/{program}.csv")
 
 
+def _table(program: str) -> dict[str, str]:
+    rows = read_user_table(label_table(program), ("label", "structure"), "install the program again")
+    return {row["label"]: row["structure"] for row in rows}
+
+
 def _names_of_program(
     path: Path, keys: Sequence[str], program: str, structures: Sequence[Label], leave_out: bool
 ) -> dict[str, str]:
@@ -263,18 +276,24 @@ def _names_of_program(
     Raises:
         InputError: the values are not the program's, or none is of a structure of the model.
     """
-    rows = read_user_table(label_table(program), ("label", "structure"), "install the program again")
-    table, names = {row["label"]: row["structure"] for row in rows}, [each.name for each in structures]
+    table, names = _table(program), [each.name for each in structures]
     if not leave_out and (unknown := [key for key in keys if key not in table]):
         message = f"{path} has the label(s) {listed(unknown)}, which are not known of {program}"
         raise InputError(f"{message}: give --labels {program} to leave them out.", "unknown-label")
-    known = {key: text for key, text in table.items() if named_classes(text, names)}
+    known = {key: wanted for key, text in table.items() if (wanted := _in_model(text, names))}
     held = {without_side(known[key]) for key in keys if key in known}
     if not held:
         message = f"{path} has the label(s) {listed(keys)}, none of a structure of the model"
         raise InputError(f"{message}: choose another model, or give --labels.", "unknown-label")
     unclear = {key: "" for key in keys if not table.get(key)}
     return unclear | {key: text for key, text in known.items() if without_side(text) in held}
+
+
+def _in_model(text: str, names: Sequence[str]) -> str:
+    """Return a structure as a model names it, which may have both sides as one; "" for none."""
+    bare = without_side(text)
+    is_one = {without_side(names[index]) == names[index] for index in named_classes(bare, names)} == {True}
+    return text if named_classes(text, names) else bare if is_one else ""
 
 
 def _entries(path: Path, image: MaskedImage) -> tuple[list[_Entry], bool]:

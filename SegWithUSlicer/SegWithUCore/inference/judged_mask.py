@@ -30,6 +30,8 @@ MUCH_WRONG = 1.5
 """Expected wrong volume of a mask over that of the model's own segmentation above which the case is to be looked at."""
 LEAST_SHARE = 0.0005
 """Of a mask; less of it outside of where the model looked is a note, as it reads 0.0 %."""
+MUCH_UNCLEAR = 0.01
+"""Of a structure: where the model draws more of it in voxels that were not judged, no volume is expected."""
 _BEHIND = ("expected_interval_mm3", "calibration_cases", "held", "held_of")
 _OF_MODEL = ("volume", "predicted Dice", EMPTY_KIND)
 """Warnings about the segmentation of the model, which is not the one that is shown."""
@@ -55,7 +57,7 @@ def judged(
     probability, share, rival = maps.error_probability, maps.share, maps.rival
     assert probability is not None and share is not None and rival is not None
     count, voxel_mm3 = len(mask.labels), float(np.prod(grid.spacing))
-    joint, wrong, own_wrong = np.zeros((count, count), np.int64), 0.0, 0.0
+    joint, lost, wrong, own_wrong = np.zeros((count, count), np.int64), np.zeros(count, np.int64), 0.0, 0.0
     for planes in plane_pieces(own.shape):
         before, label = probability[planes], mask.label_of[maps.classes[planes]]
         agrees = label == own[planes]
@@ -67,6 +69,7 @@ def judged(
             counted &= ~unjudged[planes]
         wrong += float(error[counted].sum())
         own_wrong += float(before[counted].sum())
+        lost += np.bincount(label[(before >= 0) & ~counted], minlength=count)
         joint += joint_counts(label[counted], own[planes][counted], count)
         probability[planes] = np.where(before < 0, before, error)  # type: ignore[index]  # last: `before` may be a view
     if not joint[1:, 1:].any():
@@ -76,13 +79,18 @@ def judged(
     whole, changed = np.bincount(mask.indices.ravel(), minlength=count), replace(found, maps=maps)
     return replace(
         changed,
-        structures=_structures(changed, mask, whole, voxel_mm3, totals),
+        structures=_structures(changed, mask, whole, lost > MUCH_UNCLEAR * whole, voxel_mm3, totals),
         warnings=_warnings(found, mask, bundle, joint, whole, (wrong * voxel_mm3, own_wrong * voxel_mm3)),
     )
 
 
 def _structures(
-    found: AssessedBox, mask: GivenMask, whole: np.ndarray, voxel_mm3: float, totals: Sequence[Mapping[str, Any]]
+    found: AssessedBox,
+    mask: GivenMask,
+    whole: np.ndarray,
+    is_unclear: np.ndarray,
+    voxel_mm3: float,
+    totals: Sequence[Mapping[str, Any]],
 ) -> list[StructureMetrics]:
     """Metrics of the mask's labels; the expected volume is the model's, with the interval of a structure or total.
 
@@ -90,6 +98,7 @@ def _structures(
 
     Args:
         found: with the structures of the model and the maps of the mask.
+        is_unclear: of each label, whether too much of what the model draws was not judged to expect a volume.
     """
     maps, count = found.maps, len(mask.labels)
     assert maps.error_probability is not None
@@ -104,6 +113,7 @@ def _structures(
         wholes: Sequence[Mapping[str, Any]] = [metrics.to_json() for metrics in members]
         if len(members) > 1:
             wholes = [total for total in totals if set(total["of"]) == values][:1] or wholes
+        wholes = [{}] if is_unclear[index] else wholes
         known = [whole.get("expected_volume_mm3") for whole in wholes]
         volume = None if None in known or not known else float(sum(known))  # type: ignore[arg-type]
         dice = None
@@ -149,8 +159,11 @@ def _warnings(
         text = f"About {mask_mm3:.0f} mm3 of {name} are likely wrong, of the model's own segmentation {own_mm3:.0f} mm3"
         found.append(Deviation(WARNING, f"{text}: look at the regions.", JUDGED_KIND))
     if mask.left_out:
-        text = f"Labels of {name} that were left out ({len(mask.left_out)}): {listed(mask.left_out)}."
+        text = f"Labels of {name} that were taken as background ({len(mask.left_out)}): {listed(mask.left_out)}."
         found.append(Deviation(NOTE if ALL in mask.file.names else WARNING, text, JUDGED_KIND))
+    if mask.unclear:
+        text = f"Labels of {name} that may be a structure, and were not judged: {listed(mask.unclear)}."
+        found.append(Deviation(NOTE, text, JUDGED_KIND))
     if lacking := names[0][1:]:
         text = f"{name} lacks structures of the model, which were not judged ({listed(lacking)})"
         severity, advice = (NOTE, "") if mask.file.names else (WARNING, ": match its labels with structures")

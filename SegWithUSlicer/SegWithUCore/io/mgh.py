@@ -1,7 +1,7 @@
 """The header of a FreeSurfer volume (`.mgz`, `.mgh`), read strictly.
 
 Format: https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat. Big-endian; scan parameters and tags of
-any length follow the voxels, and nothing here needs them.
+any length follow the voxels, and an intent may stand above the version; nothing here needs them.
 """
 
 import struct
@@ -29,7 +29,7 @@ def read_mgh_header(path: Path) -> StoredImage:
         raise unreadable(path, "the file is truncated", "truncated-file")
     version, i, j, k, frames, kind, _, has_place, *rest = _FIELDS.unpack(begin)
     size = (i, j, k)
-    if version != 1 or kind not in _TYPES or min(*size, frames) < 1:
+    if version & 0xFF != 1 or kind not in _TYPES or min(*size, frames) < 1:
         raise unreadable(path, f"its header has version {version}, type {kind}, size {size} and {frames} frames")
     check_scalar_volume(path, size if frames == 1 else (*size, frames))
     if has_place != 1:

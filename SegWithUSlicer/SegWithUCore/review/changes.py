@@ -245,7 +245,7 @@ def _change(name: str, first: Scan, scan: Scan, interval: ChangeInterval | None)
     is_poor = not names_level(interval.held, interval.held_of)
     verdict = NO_CHANGE if low <= 0 <= high else DOUBTFUL if is_poor else CHANGED
     texts = {f"its interval held in {interval.held} of {interval.held_of} unchanged pairs only": is_poor,
-             f"such volumes show {interval.recovered or 0:.0%} of a change": interval.is_damped}  # fmt: skip
+             f"such volumes show {interval.recovered or 0:.0%} of a change of 10 %": interval.is_damped}  # fmt: skip
     reason = ", ".join(text for text, holds in texts.items() if holds)
     within = interval.repeats_within_percent
     return Change(name, scan.name, before, after, percent, (low, high), within, verdict, reason)

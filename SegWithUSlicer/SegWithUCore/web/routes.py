@@ -15,7 +15,7 @@ from .static_files import VOXEL_TYPE, StaticFile
 # Limit of a name or a session in a request.
 LONGEST_TEXT = 1000
 # Of files that the page takes as an edit.
-MASK_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mgz")
+MASK_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mgz", ".mgh")
 
 
 Query = Mapping[str, str]

@@ -168,10 +168,8 @@ def read_named(case: Case, image: sitk.Image, structures: Sequence[Label]) -> Gi
     place = MaskedImage(case.channels[0], VoxelGrid.of(image), voxel_hash(image))
     mask = read_mask(MaskFile(case.reference, case.labels), place, structures, may_be_empty=True)
     if mask.unjudged is not None and mask.unjudged.any():  # as background they would make the model wrong
-        problem = (
-            f"{case.reference} has labels without a structure ({listed(mask.left_out)}), and cannot be a reference"
-        )
-        raise InputError(f"{problem}: give each a structure in a table for --labels.", "unknown-label")
+        problem = f"{case.reference} has labels that may be a structure of the model ({listed(mask.unclear)})"
+        raise InputError(f"{problem}: give a reference in which they are one, or background.", "unknown-label")
     return mask
 
 

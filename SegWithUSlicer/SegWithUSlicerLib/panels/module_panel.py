@@ -200,8 +200,10 @@ class ModulePanel:
         self._is_current = False
         self.run.problem = None
         self._watch_roi()
-        if self.inputs.is_complete and self.session.worker.state is WorkerState.STOPPED and not self.session.is_over:
-            self.session.worker.submit({"request": "check"}, lambda event: None)  # started before the first Apply
+        model, is_stopped = self.inputs.model, self.session.worker.state is WorkerState.STOPPED
+        if model is not None and self.inputs.is_complete and is_stopped and not self.session.is_over:
+            request = {"request": "check", "model": str(model.folder)}
+            self.session.worker.submit(request, lambda event: None)  # started before the first Apply
         self._draw()
 
     def models_changed(self) -> None:

@@ -382,7 +382,10 @@ class ReviewPanel:
 
     def choose_mask(self) -> None:
         """Let the reviewer choose the file of a mask that becomes the edit."""
-        title, kinds = _("Take a mask as my edit"), _("Masks ({names})").format(names="*.nii *.nii.gz *.nrrd *.mha")
+        title, kinds = (
+            _("Take a mask as my edit"),
+            _("Masks ({names})").format(names="*.nii *.nii.gz *.nrrd *.mha *.mgz *.mgh"),
+        )
         chosen = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, setting(MASK_PLACE_SETTING), kinds)
         if chosen:
             set_setting(MASK_PLACE_SETTING, str(Path(str(chosen)).parent))

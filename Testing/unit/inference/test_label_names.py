@@ -59,7 +59,7 @@ WHOLE = ["background", "left hippocampus", "right hippocampus", *["left lateral 
 def test_freesurfers_own_file_is_judged_as_it_stands(tmp_path: Path) -> None:
     mask = _read(_mask(tmp_path), list(BRAIN))
     assert _drawn(mask) == [*WHOLE, "-"], "its fluid is not that around the brain"
-    assert set(mask.left_out) == {"251", "24"}
+    assert (mask.left_out, set(mask.unclear)) == ((), {"251", "24"})
 
 
 def test_the_same_values_in_another_file_are_so_only_if_the_user_says_it(tmp_path: Path) -> None:
@@ -81,6 +81,24 @@ def test_what_another_structure_is_counts_against_a_model_of_few(tmp_path: Path)
 def test_a_side_without_a_voxel_is_empty_and_not_missing(tmp_path: Path) -> None:
     mask = _read(_mask(tmp_path, (0, 17, 2)), list(BRAIN))
     assert "right hippocampus" in [label.name for label in mask.labels]
+
+
+def test_both_sides_are_one_structure_of_a_model_without_sides(tmp_path: Path) -> None:
+    structures = [Label(n, name, (9, 9, 9)) for n, name in enumerate(("background", "hippocampus", "right amygdala"))]
+    mask = _read(_mask(tmp_path, (0, 17, 53, 18, 54)), structures)
+    assert _drawn(mask) == ["background", "hippocampus", "hippocampus", "background", "right amygdala"]
+
+
+def test_values_that_mean_something_else_to_the_model_are_refused(tmp_path: Path) -> None:
+    structures = [
+        Label(n, name, (9, 9, 9)) for n, name in ((0, "background"), (1, "left kidney"), (10, "left thalamus"))
+    ]
+    path = _mask(tmp_path, (0, 1, 10))
+    with pytest.raises(InputError) as caught:
+        _read(path, structures)
+    assert caught.value.code == "unknown-label"
+    assert _drawn(_read(path, structures, named_labels(["freesurfer"]))) == ["background", "-", "left thalamus"]
+    assert _drawn(_read(path, structures, {"1": "left kidney", "10": "left thalamus"}))[1] == "left kidney"
 
 
 def test_unknown_values_are_left_out_by_consent_alone(tmp_path: Path) -> None:
@@ -127,7 +145,7 @@ def test_an_empty_cell_of_a_users_table_is_not_judged(tmp_path: Path) -> None:
     table.write_text("label,structure\n17,left hippocampus\n4,\n", encoding="utf-8")
     mask = _read(_mask(tmp_path, (0, 17, 4, 43)), list(BRAIN), named_labels([str(table)]))
     assert _drawn(mask) == ["background", "left hippocampus", "-", "background"]
-    assert set(mask.left_out) == {"4", "43"}
+    assert (mask.left_out, mask.unclear) == (("43",), ("4",))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +166,7 @@ def test_labels_of_several_values_are_refused(content: object, tmp_path: Path) -
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("entries", [["notaprogram"], ["17="], ["17=a", "17=b"], ["../freesurfer"]])
+@pytest.mark.parametrize("entries", [["notaprogram"], ["17="], ["17=a", "17=b"], ["../freesurfer"], ["*=freesurfer"]])
 def test_entries_that_say_nothing_are_refused(entries: list[str]) -> None:
     with pytest.raises(UsageError):
         named_labels(entries)

@@ -78,6 +78,10 @@ def test_headers_that_cannot_be_are_refused(at: int, form: str, value: float, co
     assert str(path) in str(caught.value)
 
 
+def test_an_intent_may_stand_in_the_version(tmp_path: Path) -> None:
+    assert read_header(_rewritten(_stored(tmp_path), 0, "i", 257)).grid is not None
+
+
 def test_frames_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "frames.mgz"
     nibabel.save(nibabel.MGHImage(np.zeros((3, 4, 5, 2), np.float32), np.eye(4)), path)

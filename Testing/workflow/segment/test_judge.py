@@ -314,6 +314,8 @@ def test_voxels_of_a_label_that_may_be_a_structure_are_not_judged(
         assert [entry["voxels"] for entry in case["structures"][1:]] == [
             np.count_nonzero((labels == value) & ~inside) for value in (1, 2)
         ]
+        anterior, posterior = (entry["expected_volume_mm3"] is not None for entry in case["structures"][1:])
+        assert (anterior, posterior) == (cell is None, True), "a part of it was not judged"
     assert (errors[""][inside] == 0).all(), "nobody says whether this is hippocampus"
     assert errors[None][inside].mean() > 0.8, "it is said to be no hippocampus"
     assert np.array_equal(errors[""][~inside], errors[None][~inside])

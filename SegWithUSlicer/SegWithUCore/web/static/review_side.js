@@ -35,7 +35,7 @@ export class ReviewSide {
         this.rest = element("button", { class: "small", on: { click: () => this.acceptRest() } }, "Accept the rest");
         this.mask = isFile
             ? null
-            : makePicker("Take a mask as my edit...", ".nii,.gz,.nrrd,.mha,.mgz", (file) => this.takeMask(file), "small");
+            : makePicker("Take a mask as my edit...", ".nii,.gz,.nrrd,.mha,.mgz,.mgh", (file) => this.takeMask(file), "small");
     }
 
     makeHead(orders, settings, isFile, filter) {
