@@ -125,6 +125,7 @@ class Opened:
             is_held: hold it for good.
         """
         submit, held = self.worker.submit, []
+        self.wait(lambda: self.worker.state.value in ("stopped", "ready"))  # it starts once the inputs are chosen
 
         def submit_and_hold(request: Any, on_event: Any) -> Any:
             if request["request"] == "segment" and self.worker.state.value == "ready" and hasattr(signal, "SIGSTOP"):
