@@ -216,7 +216,7 @@ def outcome(image: sitk.Image, model: Model) -> tuple[SegmentationResult | None,
             result = segment_image(image, model, unlike_training=True)
         except InputError as again:
             return None, {"refused": again.code}
-    boxes = result._case.placement.get("boxes", [{}])
+    boxes = (result._case.placement or {}).get("boxes", [{}])  # a bundle before its calibration has no placement
     said["expected_dice"] = boxes[0].get("expected_dice")
     said["warned"] = sorted({each.kind for each in result.warnings if each.severity != NOTE})
     return result, said
