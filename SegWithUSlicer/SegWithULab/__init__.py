@@ -1,4 +1,4 @@
-"""The laboratory: training, evaluation, benchmark.
+"""The laboratory: training, calibration, evaluation.
 
 The runtime (`SegWithUCore`) never imports it; commands that need it do so when they are called.
 """

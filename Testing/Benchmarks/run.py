@@ -23,6 +23,7 @@ QUOTED = {
     "web-kills": "web_kills.py",
     "nnunet-equality": "nnunet_equality.py",
     "case-flags": "case_flags.py",
+    "baselines": "compare_baselines.py",
     "judge": "judge.py",
     "worklist-order": "worklist_order.py",
     "simulated-readers": "simulated_readers.py",

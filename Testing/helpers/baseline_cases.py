@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
+from baselines.frozen_backbone import FrozenBackbone, FrozenCase
 from scipy.ndimage import gaussian_filter
 from toy_models import toy_network, write_toy_bundle
 
@@ -12,7 +13,6 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import write_bundle_json
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.network.weights import unique_state
-from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 
 WINDOW = (16, 20, 12)
 """(x, y, z)."""

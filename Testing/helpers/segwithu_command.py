@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ def one_thread() -> Iterator[None]:
 class Command:
     """Runs the command in this process, with everything it prints (the C libraries' stderr too) caught."""
 
-    def __init__(self, capture: "pytest.CaptureFixture[str]") -> None:
-        self._capture = capture
+    def __init__(self, capture: "pytest.CaptureFixture[str]", main: Callable[[Sequence[str]], int] = main) -> None:
+        self._capture, self._main = capture, main
 
     def __call__(self, *arguments: str | Path) -> Outcome:
         """Run `segwithu ARGUMENTS...`."""
@@ -89,7 +89,7 @@ class Command:
         handler = signal.getsignal(signal.SIGTERM)
         try:
             with one_thread():
-                code = main([str(argument) for argument in arguments])
+                code = self._main([str(argument) for argument in arguments])
         except SystemExit as error:  # argparse
             code = int(error.code or 0)
         finally:
@@ -102,9 +102,11 @@ class Command:
         return self("segment", *arguments, "--model", model, "--output", output)
 
 
-def child(*arguments: str | Path, **options: object) -> "subprocess.Popen[str]":
+def child(
+    *arguments: str | Path, program: Sequence[str] = ("-m", "SegWithUCore.cli"), **options: object
+) -> "subprocess.Popen[str]":
     """Start the command as a process of its own."""
-    call = [sys.executable, "-m", "SegWithUCore.cli", *(str(argument) for argument in arguments)]
+    call = [sys.executable, *program, *(str(argument) for argument in arguments)]
     return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **{"cwd": ROOT, **options})  # type: ignore[call-overload]
 
 

@@ -30,7 +30,7 @@ CORE_LAYERS: list[set[str]] = [
     {"util"},
     {"top"},
 ]
-LAB_LAYERS: list[set[str]] = [{"benchmark"}, {"evaluation"}, {"calibration"}, {"training"}]
+LAB_LAYERS: list[set[str]] = [{"evaluation"}, {"calibration"}, {"training"}]
 LIB_LAYERS: list[set[str]] = [{"panels"}, {"cases"}, {"review", "run"}, {"scene"}, {"top"}]
 """A package may import those of later layers only, never its neighbours; "top" are the files that lie in no package."""
 TOP_ENTRIES = {"SegWithUCore", "SegWithUCore.api", "SegWithULab.pipeline"}

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import torch
 from baseline_cases import toy_backbone, toy_case
+from baselines import select_baselines
+from baselines.base import BASELINES, BaselineInputs
+from baselines.benchmark import prediction_metrics
 from repository import ROOT
 from toy_models import ToyBackbone, registered_toys
 
@@ -21,9 +24,6 @@ from SegWithUCore.cli.export import FORMATS
 from SegWithUCore.network.heads import HEADS
 from SegWithUCore.network.segwithu import SegWithU
 from SegWithUCore.network.specs import HEAD_TEXT
-from SegWithULab.benchmark.baselines import select_baselines
-from SegWithULab.benchmark.baselines.base import BASELINES, BaselineInputs
-from SegWithULab.benchmark.benchmark import prediction_metrics
 
 STEPS = 30
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from ..util.errors import INTERRUPTED, SegWithUError
@@ -12,15 +13,15 @@ from ..util.interruption import heard_soon
 from ..util.memory import keep_freed_memory
 from ..util.processor import use_threads
 from ..version import __version__
-from . import benchmark, calibrate, demo, evaluate, export, import_model, models, review, segment, train, train_model
+from . import calibrate, demo, evaluate, export, import_model, models, review, segment, train, train_model
 from .arguments import PROGRAM, CommandParser, check_arguments
 from .console import CANCELLED, Console, ReaderLeftError, reader_left, silence
 
-COMMANDS = (segment, review, export, models, import_model, train_model, train, calibrate, evaluate, benchmark, demo)
+COMMANDS = (segment, review, export, models, import_model, train_model, train, calibrate, evaluate, demo)
 READER_LEFT = 141
 
 
-def parser(with_plugins: bool = False) -> CommandParser:
+def parser(with_plugins: bool = False, modules: Sequence[ModuleType] = COMMANDS) -> CommandParser:
     """Build the whole command line; each command's module adds its part.
 
     Args:
@@ -34,15 +35,15 @@ def parser(with_plugins: bool = False) -> CommandParser:
     )
     top.add_argument("--version", action="version", version=f"segwithu {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
+    for module in modules:
         module.add_commands(commands)
     if with_plugins:
         export.add_plugins(top.commands["export"])
     return top
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code.
+def main(arguments: Sequence[str] | None = None, modules: Sequence[ModuleType] = COMMANDS) -> int:
+    """Run a command of these modules; returns the exit code.
 
     0 done, 1 the work failed, 2 the call is wrong, 130 it was cancelled by Ctrl-C or SIGTERM, 141 (as of programs that
     the signal SIGPIPE ends) the reader of the output has ended.
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             words = sys.argv[1:] if arguments is None else arguments
-            return _run(parser(list(words[:1]) == ["export"]).parse_args(words))
+            return _run(parser(list(words[:1]) == ["export"], modules).parse_args(words))
         finally:
             sys.stdout.flush()  # what argparse printed
     except ReaderLeftError:

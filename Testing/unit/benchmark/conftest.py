@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from SegWithULab.evaluation.frozen_backbone import FrozenBackbone
+    from baselines.frozen_backbone import FrozenBackbone
 
 
 @pytest.fixture(autouse=True)

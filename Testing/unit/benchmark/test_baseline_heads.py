@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 import torch
 from baseline_cases import other_weights, toy_case
+from baselines import frozen_backbone
+from baselines.base import FittingCases
+from baselines.benchmark import AS_IT_IS
+from baselines.frozen_backbone import FrozenBackbone, FrozenCase
+from baselines.heads import heads_of
 from segwithu_command import MODEL
 from toy_models import write_toy_bundle
 
@@ -13,11 +18,6 @@ from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import predict, tempered_logits
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
-from SegWithULab.benchmark.baselines import frozen_backbone
-from SegWithULab.benchmark.baselines.base import FittingCases
-from SegWithULab.benchmark.baselines.heads import heads_of
-from SegWithULab.benchmark.benchmark import AS_IT_IS
-from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithULab.training.dataset import find_cases
 
 

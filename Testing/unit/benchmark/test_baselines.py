@@ -6,6 +6,12 @@ import numpy as np
 import pytest
 import torch
 from baseline_cases import SHAPE, other_weights, toy_backbone, toy_case
+from baselines import frozen_backbone
+from baselines.augmentation import Augmentation
+from baselines.base import FittingCases, PassAverage, unsure_of
+from baselines.ensemble import Ensemble, read_member
+from baselines.from_logits import NO_BOUNDARY, Distance, Softmax, Temperature
+from baselines.frozen_backbone import FrozenBackbone, FrozenCase
 from monai.transforms import Compose, RandAffined, RandFlipd
 from segwithu_command import MODEL
 from torch.distributions import Categorical
@@ -17,13 +23,7 @@ from SegWithUCore.inference.prediction import predict
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import read_bundle
 from SegWithUCore.util.errors import InputError
-from SegWithULab.benchmark.baselines import frozen_backbone
-from SegWithULab.benchmark.baselines.augmentation import Augmentation
-from SegWithULab.benchmark.baselines.base import FittingCases, PassAverage, unsure_of
-from SegWithULab.benchmark.baselines.ensemble import Ensemble, read_member
-from SegWithULab.benchmark.baselines.from_logits import NO_BOUNDARY, Distance, Softmax, Temperature
 from SegWithULab.calibration.cases import predict_case
-from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithULab.training.dataset import find_cases
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from baseline_cases import SHAPE, toy_case
+from baselines import image_trees
+from baselines.base import FittingCases, FoldBackbone
+from baselines.frozen_backbone import FrozenBackbone, FrozenCase
+from baselines.image_trees import ImageTrees
 from sklearn.metrics import roc_auc_score
 
 from SegWithUCore.metrics.overlap import Band
-from SegWithULab.benchmark.baselines import image_trees
-from SegWithULab.benchmark.baselines.base import FittingCases, FoldBackbone
-from SegWithULab.benchmark.baselines.image_trees import ImageTrees
-from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 
 
 class Cases:

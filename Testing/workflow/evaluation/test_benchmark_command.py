@@ -1,4 +1,4 @@
-"""`segwithu benchmark`: one segmentation for all rows, nothing fitted on test cases, whole or absent."""
+"""`run.py baselines`: one segmentation for all rows, nothing fitted on test cases, whole or absent."""
 
 import json
 import shutil
@@ -6,15 +6,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import compare_baselines
 import pytest
 import torch
+from baselines.image_trees import TREES
 from hippocampi import write_hippocampi
+from repository import ROOT
 from segwithu_command import Command, child, entries, finished, one_sentence, refused, tiny_bundle
 
 from SegWithUCore.models.bundle import Bundle, read_bundle, write_bundle_json
 from SegWithUCore.models.bundle_network import empty_network, write_weights
 from SegWithUCore.network.weights import unique_state
-from SegWithULab.benchmark.baselines.image_trees import TREES
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +27,20 @@ ROLES = {
     "test": ("again_1_hippocampus_197", "hippocampus_319", "hippocampus_320"),
 }
 PATIENTS = {"hippocampus_319": "two", "hippocampus_320": "two"}
+PROGRAM = (str(ROOT / "Testing" / "Benchmarks" / "run.py"), "baselines")
 QUICK = ("--baselines", "softmax,temperature,distance,heads", "--repeats", "1")
+
+
+@pytest.fixture
+def compare(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the comparison in this process."""
+    return Command(capfd, compare_baselines.main)
 
 
 @pytest.fixture(autouse=True)
 def short_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test here looks at how good a baseline is, or how quick on average."""
-    monkeypatch.setattr("SegWithULab.benchmark.benchmark.CASES", 1)
+    monkeypatch.setattr("baselines.benchmark.CASES", 1)
     monkeypatch.setitem(TREES, "max_iter", 5)
 
 
@@ -46,9 +55,9 @@ def split(data_folder: Path, tmp_path: Path) -> Path:
 
 
 def arguments(split: Path, model: Path, output: Path, *more: str | Path) -> list[str | Path]:
-    """`benchmark` with test and calibration cases."""
+    """The comparison with test and calibration cases."""
     cases = ["--cases", f"{split}:test", "--calibration", f"{split}:calibration"]
-    return ["benchmark", "--model", model, *cases, "--output", output, "--threads", "1", *more]
+    return ["--model", model, *cases, "--output", output, "--threads", "1", *more]
 
 
 def reseeded(folder: Path, seed: int) -> Bundle:
@@ -69,13 +78,13 @@ def measured(output: Path) -> dict[str, Any]:
     return found
 
 
-def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command, split: Path, tmp_path: Path) -> None:
+def test_every_rival_judges_the_same_segmentation_in_one_table(compare: Command, split: Path, tmp_path: Path) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
     members = [tmp_path / "m1", tmp_path / "m2"]
     for seed, member in enumerate(members, 1):
         reseeded(member, seed)
     call = arguments(split, model, output, "--ensemble", *members, "--mirror", "--repeats", "1")
-    outcome = segwithu(*call)
+    outcome = compare(*call)
     assert outcome.code == 0, outcome.err
     result = json.loads((output / "baselines.json").read_text(encoding="utf-8"))
     assert (result["cases"], result["patients"], result["not_run"]) == (3, 2, {})
@@ -94,11 +103,11 @@ def test_every_rival_judges_the_same_segmentation_in_one_table(segwithu: Command
 
 
 def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
-    segwithu: Command, split: Path, tmp_path: Path
+    compare: Command, split: Path, tmp_path: Path
 ) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
     few = ("--baselines", "softmax,ensemble", "--repeats", "1")
-    assert segwithu(*arguments(split, model, output, *few)).code == 0
+    assert compare(*arguments(split, model, output, *few)).code == 0
     first = measured(output)
     assert first["not_run"] == {
         "deep ensemble": "not run: no members given (--ensemble).",
@@ -106,8 +115,8 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     for title, reason in first["not_run"].items():
         assert f"| {title} | - | - | {reason} |" in (output / "baselines.md").read_text(encoding="utf-8")
     reseeded(tmp_path / "m1", 1)
-    one_sentence(segwithu(*arguments(split, model, output, *few)), str(output), "--overwrite")
-    outcome = segwithu(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m1", "--overwrite"))
+    one_sentence(compare(*arguments(split, model, output, *few)), str(output), "--overwrite")
+    outcome = compare(*arguments(split, model, output, *few, "--ensemble", tmp_path / "m1", "--overwrite"))
     assert outcome.code == 0
     second = measured(output)
     assert second["not_run"] == {}
@@ -115,9 +124,9 @@ def test_what_is_not_given_is_said_in_the_table_and_can_be_added_later(
     assert [row["metrics"] for row in second["rows"][:3]] == [row["metrics"] for row in first["rows"]]
 
 
-def test_a_cancelled_benchmark_leaves_nothing(segwithu: Command, split: Path, tmp_path: Path) -> None:
+def test_a_cancelled_benchmark_leaves_nothing(compare: Command, split: Path, tmp_path: Path) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "outputs" / "out"
-    process = child(*arguments(split, model, output, *QUICK))
+    process = child(*arguments(split, model, output, *QUICK), program=PROGRAM)
     deadline = time.monotonic() + 120
     while not output.parent.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -138,25 +147,25 @@ def test_a_cancelled_benchmark_leaves_nothing(segwithu: Command, split: Path, tm
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_computed(
-    segwithu: Command, split: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+    compare: Command, split: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    outcome = segwithu(*arguments(split, tiny_bundle(tmp_path / "m"), tmp_path / "out", *options))
+    outcome = compare(*arguments(split, tiny_bundle(tmp_path / "m"), tmp_path / "out", *options))
     one_sentence(outcome, *words, code=2)
     assert not (tmp_path / "out").exists()
 
 
-def test_test_cases_among_those_that_are_fitted_on_are_refused(segwithu: Command, split: Path, tmp_path: Path) -> None:
-    call = ["benchmark", "--model", tiny_bundle(tmp_path / "m"), "--cases", f"{split}:test", "--output", tmp_path / "o"]
-    outcome = segwithu(*call, "--calibration", f"{split}:test")
+def test_test_cases_among_those_that_are_fitted_on_are_refused(compare: Command, split: Path, tmp_path: Path) -> None:
+    call = ["--model", tiny_bundle(tmp_path / "m"), "--cases", f"{split}:test", "--output", tmp_path / "o"]
+    outcome = compare(*call, "--calibration", f"{split}:test")
     one_sentence(outcome, "3 cases", ROLES["test"][0], "--calibration", code=2)
 
 
 def test_rows_are_compared_with_the_first_where_no_head_is_among_them(
-    segwithu: Command, split: Path, tmp_path: Path
+    compare: Command, split: Path, tmp_path: Path
 ) -> None:
     model, output = tiny_bundle(tmp_path / "m"), tmp_path / "out"
     few = ("--baselines", "softmax,distance", "--repeats", "1")
-    assert segwithu(*arguments(split, model, output, *few)).code == 0
+    assert compare(*arguments(split, model, output, *few)).code == 0
     found = measured(output)
     assert found["reference"] == "maximum softmax"
     against = {row["row"]: row["against_reference"] for row in found["rows"]}
@@ -172,10 +181,10 @@ def test_rows_are_compared_with_the_first_where_no_head_is_among_them(
         assert entry["low"] <= entry["mean"] <= entry["high"]
 
 
-def test_test_and_calibration_cases_of_one_image_are_refused(segwithu: Command, split: Path, tmp_path: Path) -> None:
+def test_test_and_calibration_cases_of_one_image_are_refused(compare: Command, split: Path, tmp_path: Path) -> None:
     first, second = (split.parent / "images" / f"{ROLES[role][-1]}.nii.gz" for role in ("test", "calibration"))
     shutil.copy(first, second)
     shutil.copy(split.parent / "labels" / first.name, split.parent / "labels" / second.name)
-    outcome = segwithu(*arguments(split, tiny_bundle(tmp_path / "m"), tmp_path / "out", *QUICK))
+    outcome = compare(*arguments(split, tiny_bundle(tmp_path / "m"), tmp_path / "out", *QUICK))
     refused(outcome, "cases-of-one-scan", first.name, second.name)
     assert not (tmp_path / "out").exists()

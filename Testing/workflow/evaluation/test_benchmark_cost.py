@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from baseline_cases import toy_backbone, toy_case
+from baselines import benchmark
+from baselines.base import Baseline, UncertaintyPrediction
+from baselines.benchmark import BARE, measured_costs
+from baselines.frozen_backbone import FrozenBackbone, FrozenCase
 from segwithu_command import one_thread
 from toy_models import registered_toys
 
-from SegWithULab.benchmark import benchmark
-from SegWithULab.benchmark.baselines.base import Baseline, UncertaintyPrediction
-from SegWithULab.benchmark.benchmark import BARE, measured_costs
-from SegWithULab.evaluation.frozen_backbone import FrozenBackbone, FrozenCase
 from SegWithULab.training.case_reading import AssessedCase
 from SegWithULab.training.dataset import Case
 

@@ -5,7 +5,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import compare_baselines
 import pytest
+from baselines import fold_backbones
+from baselines.frozen_backbone import tensors_sha256
 from repository import ROOT
 from segwithu_command import Command, one_sentence
 
@@ -14,10 +17,8 @@ from SegWithUCore.models.bundle_files import check_whole
 from SegWithUCore.models.bundle_network import load_network
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.network.weights import unique_state
-from SegWithULab.benchmark.baselines import fold_backbones
 from SegWithULab.calibration import fit_second_stage
 from SegWithULab.calibration.cross_validation import Fold
-from SegWithULab.evaluation.frozen_backbone import tensors_sha256
 from SegWithULab.training.dataset import Case, find_cases
 from SegWithULab.training.recipe import read_recipe
 from SegWithULab.training.run_folder import RunFolder
@@ -27,6 +28,12 @@ SHIPPED = ROOT / "Resources" / "Models" / "hippocampus"
 RECIPE = ROOT / "Resources" / "Recipes" / "hippocampus.json"
 OWN, FURTHER = 18, 10
 SEEN = {"posterior hippocampus": 0.5}
+
+
+@pytest.fixture
+def compare(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run the comparison with baselines in this process."""
+    return Command(capfd, compare_baselines.main)
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +120,10 @@ def test_a_model_is_calibrated_on_cases_of_folds_too(
 
 
 def test_what_a_model_is_compared_with_learns_from_them_too(
-    given: list[str], split: str, tmp_path: Path, segwithu: Command
+    given: list[str], split: str, tmp_path: Path, compare: Command
 ) -> None:
     call, folds, output = (
-        ["benchmark", "--model", SHIPPED, "--repeats", "1", "--threads", "1"],
+        ["--model", SHIPPED, "--repeats", "1", "--threads", "1"],
         given[2:],
         tmp_path / "o",
     )
@@ -126,7 +133,7 @@ def test_what_a_model_is_compared_with_learns_from_them_too(
     call += ["--baselines", "softmax,image-trees"]
     found = []
     for name, more in (("both", folds), ("alone", [])):
-        outcome = segwithu(*call, *more, "--output", output / name)
+        outcome = compare(*call, *more, "--output", output / name)
         assert outcome.code == 0, outcome.err
         found.append(json.loads((output / name / "baselines.json").read_text(encoding="utf-8")))
         text = (output / name / "baselines.md").read_text(encoding="utf-8")
@@ -136,11 +143,11 @@ def test_what_a_model_is_compared_with_learns_from_them_too(
     assert both["boosted trees with the image"] != alone["boosted trees with the image"]
     assert found[0]["folds"] == {"networks": 2, "cases": FURTHER, "rows": ["boosted trees with the image"]}
     assert found[1]["folds"] is None
-    one_sentence(segwithu(*call, *folds[:3], "--output", tmp_path / "none"), "go together", code=2)
+    one_sentence(compare(*call, *folds[:3], "--output", tmp_path / "none"), "go together", code=2)
 
 
 def test_a_benchmark_s_test_cases_are_none_that_folds_show_or_know(
-    given: list[str], split: str, tmp_path: Path, segwithu: Command
+    given: list[str], split: str, tmp_path: Path, compare: Command
 ) -> None:
     further = find_cases(given[-1])[:1]
     for role in ("copied", "calibration", "test"):
@@ -148,18 +155,18 @@ def test_a_benchmark_s_test_cases_are_none_that_folds_show_or_know(
     copied = [Case("a", (tmp_path / "a.nii.gz",), tmp_path / "b.nii.gz")]
     shutil.copy(further[0].channels[0], copied[0].channels[0])
     shutil.copy(further[0].reference, copied[0].reference)
-    call = ["benchmark", "--model", SHIPPED, "--repeats", "1", "--output", tmp_path / "o", *given[2:]]
+    call = ["--model", SHIPPED, "--repeats", "1", "--output", tmp_path / "o", *given[2:]]
     call += ["--calibration", table_of(find_cases(f"{split}:calibration")[:2], tmp_path / "calibration", "calibration")]
     test = table_of(find_cases(f"{split}:test")[:1], tmp_path / "test", "test")
     learning = ["--baselines", "image-trees"]
-    refused = segwithu(*call, *learning, "--cases", table_of(copied, tmp_path / "copied", "test"))
+    refused = compare(*call, *learning, "--cases", table_of(copied, tmp_path / "copied", "test"))
     one_sentence(refused, "--fold-cases and --cases share 1 case(s)", "such as a", code=2)
-    one_sentence(segwithu(*call, "--baselines", "softmax", "--cases", test), "None of the baselines learns", code=2)
+    one_sentence(compare(*call, "--baselines", "softmax", "--cases", test), "None of the baselines learns", code=2)
     knowing = RunFolder(Path(given[3]))
     facts = knowing.facts()["voxels_sha256"]
     try:
         knowing.add_facts({"voxels_sha256": facts | {"select": hashes_of(find_cases(test), print)}})
-        one_sentence(segwithu(*call, *learning, "--cases", test), "has seen 1 of the test cases", code=2)
+        one_sentence(compare(*call, *learning, "--cases", test), "has seen 1 of the test cases", code=2)
     finally:
         knowing.add_facts({"voxels_sha256": facts})
 

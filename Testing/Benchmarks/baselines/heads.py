@@ -10,10 +10,10 @@ from SegWithUCore.inference.prediction import predict, tempered_logits
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.training_record import read_record
 from SegWithUCore.util.errors import InputError
+from SegWithULab.training.run_record import voxel_hashes
 
-from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, backbone_sha256
-from ...training.run_record import voxel_hashes
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline
+from .frozen_backbone import FrozenBackbone, FrozenCase, backbone_sha256
 
 
 class Head(Baseline):

@@ -13,8 +13,8 @@ from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.metrics.patients import patient_folds
 from SegWithUCore.util.progress import Progress, silent
 
-from ...evaluation.frozen_backbone import FrozenCase
 from .base import Baseline, BaselineInputs, FittingCases, UncertaintyPrediction, baseline, entropy
+from .frozen_backbone import FrozenCase
 
 FARTHEST = 20.0
 """Distance beyond which all is equally far, mm or voxels."""

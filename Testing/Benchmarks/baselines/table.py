@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..evaluation.report import NAMES, WITHOUT, Table, cases_text, factor_of, markdown, number, with_interval
+from SegWithULab.evaluation.report import NAMES, WITHOUT, Table, cases_text, factor_of, markdown, number, with_interval
+
 from .benchmark import CASES, REFITTED
 
 DETECTION = ("auroc", "auprc", "aurc", "e-aurc", "augrc", "fpr95")

@@ -1,28 +1,44 @@
-"""`segwithu benchmark`: every usual baseline on one frozen segmentation."""
+#!/usr/bin/env python3
+"""Compare a model's uncertainty with the usual baselines on one frozen segmentation.
+
+    python Testing/Benchmarks/run.py baselines -m hippocampus --cases split.csv:test \\
+        --calibration split.csv:calibration --output FOLDER
+
+The test cases are segmented once with the model's backbone, and every baseline predicts the errors of that
+segmentation: softmax, temperature scaling, distance to the boundary, test-time augmentation, deep ensemble, trees on
+the image, and the heads of the models. Baselines are fitted on calibration cases. `--help` lists all options.
+"""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..models.installed import resolve_model
-from ..util.atomic_files import atomic_folder
-from ..util.strict_json import to_json
-from .arguments import CASES_HELP, add_command, int_between, refuse_if
-from .case_roles import given_folds
-from .console import Console, table
-from .evaluate import parsed_band
+from baselines import BASELINES, fold_backbones, frozen_backbone, select_baselines
+from baselines.base import BaselineInputs, FittingCases
+from baselines.benchmark import Benchmark
+from baselines.table import benchmark_tables, benchmark_text
 
-if TYPE_CHECKING:
-    from SegWithULab.benchmark.benchmark import Benchmark
+from SegWithUCore.cli.__main__ import main as run_command
+from SegWithUCore.cli.arguments import CASES_HELP, add_command, int_between, refuse_if
+from SegWithUCore.cli.case_roles import given_folds
+from SegWithUCore.cli.console import Console, table
+from SegWithUCore.cli.evaluate import parsed_band
+from SegWithUCore.models.installed import resolve_model
+from SegWithUCore.util.atomic_files import atomic_folder
+from SegWithUCore.util.strict_json import to_json
+from SegWithULab.training.dataset import find_cases
+from SegWithULab.training.run_record import hashes_of, known_to, voxel_hashes
 
-# Name of the files that are written.
-NAME = "baselines"
+# Name of the files that are written, too.
+COMMAND = NAME = "baselines"
 
 
 def add_commands(commands: Any) -> None:
-    """Add `benchmark`."""
-    command = add_command(commands, "benchmark", run)
+    """Add the one command of this program."""
+    command = add_command(commands, COMMAND, run)
     add = command.add_argument
     command.add_shared("--model", action="append", help="name or folder of a model; further ones of the same backbone")
     add("--cases", required=True, help=f"test cases: {CASES_HELP}")
@@ -37,17 +53,7 @@ def add_commands(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Compare a model's uncertainty with the usual baselines.
-
-    The test cases are segmented once with the model's backbone, and every baseline predicts the errors of that
-    segmentation: softmax, temperature scaling, distance to the boundary, test-time augmentation, deep ensemble, trees
-    on the image, and the heads of the models. Baselines are fitted on calibration cases.
-
-    Examples:
-    benchmark -m hippocampus --cases split.csv:test --calibration split.csv:calibration -o benchmark
-    """
-    from SegWithULab.benchmark.table import benchmark_tables, benchmark_text
-
+    """Compare a model's uncertainty with the usual baselines on one frozen segmentation."""
     with atomic_folder(options.output, options.overwrite) as folder:
         benchmark = _benchmark(options, console)
         for title, reason in benchmark.chosen.not_run.items():
@@ -66,14 +72,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Console) -> None:
+def _add_folds(benchmark: Benchmark, options: argparse.Namespace, console: Console) -> None:
     """Let baselines learn from training cases, too.
 
     Raises:
         UsageError: none of them would; a case is among the others, too; a network has seen a test case.
     """
-    from SegWithULab.benchmark.baselines import fold_backbones
-    from SegWithULab.training.run_record import known_to, voxel_hashes
 
     learns = any(baseline.learns_from_folds for baseline in benchmark.chosen.baselines)
     refuse_if((not learns, "None of the baselines learns from --folds: leave it out, or add one, such as image-trees."))
@@ -89,13 +93,9 @@ def _add_folds(benchmark: "Benchmark", options: argparse.Namespace, console: Con
     benchmark.fitting = replace(fitting, folds=fold_backbones(folds))
 
 
-def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
+def _benchmark(options: argparse.Namespace, console: Console) -> Benchmark:
     """Build the benchmark that the options describe, checked before minutes go by."""
-    from SegWithULab.benchmark.baselines import BASELINES, frozen_backbone, select_baselines
-    from SegWithULab.benchmark.baselines.base import BaselineInputs, FittingCases
-    from SegWithULab.benchmark.benchmark import Benchmark
-    from SegWithULab.training.dataset import find_cases
-    from SegWithULab.training.run_record import hashes_of
+    from baselines.benchmark import Benchmark
 
     names = tuple(BASELINES) if options.baselines is None else options.baselines.split(",")
     for name in names:
@@ -112,3 +112,12 @@ def _benchmark(options: argparse.Namespace, console: Console) -> "Benchmark":
     reasons = " ".join(f"{title} {reason}" for title, reason in chosen.not_run.items())
     refuse_if((not chosen.baselines, f"No baseline can be run: {reasons}"))
     return Benchmark(chosen, test, fitting, band)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison as a command of `segwithu`; returns its exit code."""
+    return run_command([COMMAND, *(sys.argv[1:] if arguments is None else arguments)], (sys.modules[__name__],))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from SegWithUCore.inference.model import Model
 from SegWithUCore.models.bundle import Bundle
+from SegWithULab.calibration.cross_validation import Fold
+from SegWithULab.training.make_bundle import write_plain_bundle
 
-from ...calibration.cross_validation import Fold
-from ...evaluation.frozen_backbone import FrozenBackbone
-from ...training.make_bundle import write_plain_bundle
 from .base import BASELINES as BASELINES
 from .base import Baseline, BaselineInputs, FoldBackbone
+from .frozen_backbone import FrozenBackbone
 
 # In the order of the table. A new baseline is a file and its line here.
 # isort: off

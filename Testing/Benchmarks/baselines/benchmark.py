@@ -19,15 +19,15 @@ from SegWithUCore.metrics.error_detection import score_metrics
 from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.util.progress import Progress, part_of, silent
 from SegWithUCore.version import __version__
+from SegWithULab.evaluation.case_metrics import region_counts, scored_regions
+from SegWithULab.evaluation.evaluate import finite, region_rows, spread
+from SegWithULab.training.case_reading import read_assessed
+from SegWithULab.training.dataset import Case
 
-from ..evaluation.case_metrics import region_counts, scored_regions
-from ..evaluation.evaluate import finite, region_rows, spread
-from ..evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from ..training.case_reading import read_assessed
-from ..training.dataset import Case
-from .baselines import BaselineSet
-from .baselines.base import Baseline, FittingCases, UncertaintyPrediction, unsure_of
-from .baselines.heads import Head
+from . import BaselineSet
+from .base import Baseline, FittingCases, UncertaintyPrediction, unsure_of
+from .frozen_backbone import FrozenBackbone, FrozenCase
+from .heads import Head
 
 FAIR = ("auprc whole", "auprc band", "aurc whole", "aurc band", "brier", "ece band")
 REFITTED = "refitted "

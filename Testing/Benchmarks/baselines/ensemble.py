@@ -19,11 +19,11 @@ from SegWithUCore.network.backbones import build_backbone
 from SegWithUCore.network.weights import load_state
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.paths import BUNDLE_FILE
+from SegWithULab.training.backbone import spec_of
+from SegWithULab.training.run_folder import RunFolder
 
-from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase, tensors_sha256
-from ...training.backbone import spec_of
-from ...training.run_folder import RunFolder
 from .base import Baseline, BaselineInputs, PassAverage, UncertaintyPrediction, baseline
+from .frozen_backbone import FrozenBackbone, FrozenCase, tensors_sha256
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from scipy.special import softmax
 
 from SegWithUCore.inference.engines.torch_engine import BackboneAlone
 from SegWithUCore.inference.uncertainty_maps import resample_to_grid
+from SegWithULab.training.augmentation import augmentation, case_seed, thick_axis
+from SegWithULab.training.dataset import left_right_axis
 
-from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from ...training.augmentation import augmentation, case_seed, thick_axis
-from ...training.dataset import left_right_axis
 from .base import Baseline, BaselineInputs, PassAverage, UncertaintyPrediction, baseline
+from .frozen_backbone import FrozenBackbone, FrozenCase
 
 PASSES = 5
 """Augmented ones, in addition to that of the frozen segmentation."""

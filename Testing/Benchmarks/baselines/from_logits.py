@@ -7,8 +7,8 @@ from SegWithUCore.calibration.error_probability import fit_temperature
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.util.progress import Progress, silent
 
-from ...evaluation.frozen_backbone import FrozenCase
 from . import base
+from .frozen_backbone import FrozenCase
 
 NO_BOUNDARY = 1e4
 """Distance where there is no boundary."""

@@ -11,9 +11,9 @@ import numpy as np
 from SegWithUCore.metrics.overlap import Band
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.util.progress import Progress, silent
+from SegWithULab.training.dataset import Case
 
-from ...evaluation.frozen_backbone import FrozenBackbone, FrozenCase
-from ...training.dataset import Case
+from .frozen_backbone import FrozenBackbone, FrozenCase
 
 
 @dataclass(frozen=True)

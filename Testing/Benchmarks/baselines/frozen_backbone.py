@@ -20,9 +20,8 @@ from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.bundle_files import verify_weights, weights_path
 from SegWithUCore.network.heads.base import two_largest
 from SegWithUCore.network.weights import read_safetensors
-
-from ..training.case_reading import read_assessed
-from ..training.dataset import Case
+from SegWithULab.training.case_reading import read_assessed
+from SegWithULab.training.dataset import Case
 
 
 @dataclass(frozen=True)

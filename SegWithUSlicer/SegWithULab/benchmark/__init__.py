@@ -1,1 +1,0 @@
-"""All baselines on one frozen segmentation."""
