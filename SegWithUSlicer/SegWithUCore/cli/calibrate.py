@@ -48,6 +48,13 @@ def add_commands(commands: Any) -> None:
     calibrate.add_flag("--no-graphs", "do not compile graphs for the engine openvino; the model needs torch then")
     calibrate.add_shared("--folds", "--fold-cases", "--allow-seen-cases")
     calibrate.add_shared("--engine", "--network", "--threads")
+    judge = add_command(commands, "fit-judge", run_fit_judge)
+    judge.add_argument("table", type=Path, metavar="TABLE.csv", help="columns image, mask (as it was made), reference "
+        "(as it should be) and, where a patient has several cases, patient; paths count from the table")  # fmt: skip
+    judge.add_shared("--labels")
+    judge.add_argument("--name", default="judge", help="of the model (default: judge)")
+    judge.add_argument("--modality", default="MR", help="of the images, as DICOM names it (default: MR)")
+    judge.add_shared("--output", "--overwrite", "--threads")
     check = add_command(commands, "check-calibration", run_check)
     check.add_shared("--model")
     check.add_argument("--cases", required=True, help=CASES_HELP)
@@ -126,6 +133,37 @@ def _run_pairs(options: argparse.Namespace, console: Console) -> int:
     console.result(
         text, {"bundle": str(options.output), "changes": {name: asdict(each) for name, each in made.changes.items()}}
     )
+    return 0
+
+
+def run_fit_judge(options: argparse.Namespace, console: Console) -> int:
+    """Fit a model that judges the masks of one source, such as another program, without a network.
+
+    It learns from masks that were corrected or drawn anew: where masks of this source are wrong, by their shape and the
+    image. `judge`, Slicer and the browser use it like any model. With few patients its figures are rough.
+
+    Examples:
+    fit-judge corrected.csv --labels freesurfer --name aseg -o models/aseg
+    """
+    from SegWithULab.calibration.fit_judge import fit_judge, table_cases
+    from SegWithULab.training.run_record import hashes_of
+
+    from ..models.training_record import TrainingRecord
+
+    names = named_labels(options.labels)
+    with one_writer(options.output, options.overwrite), console.progress("fit-judge") as progress:
+        cases = table_cases(options.table, names)
+        record = TrainingRecord().with_role("calibration", list(hashes_of(cases, console.note, progress)))
+        source = f"{len(cases)} masks with references of {options.table.name}"
+        about = {"name": options.name, "version": "1.0.0", "task": "Judges masks of the source that it was fitted on.",
+                 "licence_weights": "that of the masks and references", "licence_data": "not stated", "data": source,
+                 "citation": "none"}  # fmt: skip
+        made = fit_judge(cases, names, about, options.modality, options.output, options.overwrite, progress, record)
+    note_patients(cases, console)
+    assert made.bundle is not None
+    lines = [*(f"Warning: {warning}" for warning in model_warnings(made.bundle)),
+             f"{options.name} 1.0.0, fitted on {source}, in {options.output}"]  # fmt: skip
+    console.result("\n".join(lines), {"bundle": str(options.output), "model": options.name, "cases": len(cases)})
     return 0
 
 

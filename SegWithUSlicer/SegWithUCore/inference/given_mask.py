@@ -8,7 +8,7 @@ two parts), and several labels for the same structures (gyri for the cortex).
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -106,6 +106,22 @@ class GivenMask:
         """Cut out a box."""
         unjudged = None if self.unjudged is None else self.unjudged[box.slices_zyx]
         return replace(self, indices=self.indices[box.slices_zyx], unjudged=unjudged)
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Class of the model at each voxel, uint8 (z, y, x).
+
+        Raises:
+            InputError: a label stands for several.
+        """
+        several = np.flatnonzero(np.bincount(self.label_of)[1:] > 1) + 1
+        if len(several):
+            found = f"{self.file.path}: '{self.labels[several[0]].name}' stands for several structures of the model"
+            raise InputError(f"{found}, which has no network: give each a label of its own.", "double-structure")
+        class_of = np.zeros(len(self.labels), np.uint8)
+        class_of[self.label_of[1:]] = np.arange(1, len(self.label_of))
+        class_of[0] = 0
+        return class_of[self.indices]
 
     def for_side(self, side: int, classes: int) -> "GivenMask":
         """Return the mask for the box of one side, where the model has `classes` of all sides' classes."""
@@ -222,7 +238,7 @@ def _names(
     if program:
         return _names_of_program(file.path, keys, program, structures, leave_out=True), program
     if by_value and not file.names and file.path.name.lower().endswith(OF_FREESURFER):
-        own, table = {str(label.value): label.name for label in structures[1:]}, _table(FREESURFER)
+        own, table = {str(label.value): label.name for label in structures[1:]}, names_of_program(FREESURFER)
         if set(keys) <= set(own) and (other := [key for key in keys if table.get(key) != own[key]]):
             message = f"{file.path} has values that mean other things to the model than to FreeSurfer ({listed(other)})"
             raise InputError(f"{message}: give --labels freesurfer, or LABEL=STRUCTURE.", "unknown-label")
@@ -258,7 +274,8 @@ def label_table(program: str) -> Path:
     return resource_path(f"LabelNames/{program}.csv")
 
 
-def _table(program: str) -> dict[str, str]:
+def names_of_program(program: str) -> dict[str, str]:
+    """Return the structures by the label values of a program."""
     rows = read_user_table(label_table(program), ("label", "structure"), "install the program again")
     return {row["label"]: row["structure"] for row in rows}
 
@@ -276,7 +293,7 @@ def _names_of_program(
     Raises:
         InputError: the values are not the program's, or none is of a structure of the model.
     """
-    table, names = _table(program), [each.name for each in structures]
+    table, names = names_of_program(program), [each.name for each in structures]
     if not leave_out and (unknown := [key for key in keys if key not in table]):
         message = f"{path} has the label(s) {listed(unknown)}, which are not known of {program}"
         raise InputError(f"{message}: give --labels {program} to leave them out.", "unknown-label")

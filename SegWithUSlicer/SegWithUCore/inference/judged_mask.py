@@ -18,6 +18,7 @@ from ..io.grid import VoxelGrid
 from ..metrics.overlap import joint_counts
 from ..models.bundle import Bundle
 from ..models.quality import EMPTY_KIND, emptiness
+from ..network.specs import MASK_ALONE
 from ..util.errors import InputError
 from ..util.plane_files import plane_pieces
 from .case_result import AssessedBox
@@ -148,9 +149,11 @@ def _warnings(
         for index, label in enumerate(mask.labels)
     }
     meant = ", ".join(f"{value} = {' + '.join(each)}" for value, each in names.items() if value)
-    found = [Deviation(
-        NOTE, f"The segmentation is {name}, made elsewhere ({meant}). What is shown is disagreement with the model "
-        f"'{model}', whose probabilities are calibrated for its own segmentations.", JUDGED_KIND)]  # fmt: skip
+    shown = f"What is shown is disagreement with the model '{model}', whose probabilities are calibrated for its own"
+    if bundle.backbone.kind == MASK_ALONE:
+        shown = f"The probabilities of the model '{model}', which has no network, are calibrated for its source of"
+    text = f"The segmentation is {name}, made elsewhere ({meant}). {shown} segmentations."
+    found = [Deviation(NOTE, text, JUDGED_KIND)]
     rare = {int(own) - 1 for label, own in zip(bundle.labels, mask.label_of, strict=True)
             if emptiness(bundle, label).expected is False}  # fmt: skip
     found += structure_findings(name, mask.labels[1:], joint, whole[1:].tolist(), rare)

@@ -12,7 +12,7 @@ from ..calibration.second_stage import HeadMaps, find_uncertain_voxels, refined
 from ..io.grid import VoxelGrid
 from .finer_grid import maps_grid, spread_chance, voxel_ratio
 from .model import Model
-from .preprocessing import network_input
+from .preprocessing import engine_input
 from .sliding_window import stitched
 from .uncertainty_maps import FittedCalibration, resample_to_grid, steps_on_grid, voxelwise
 
@@ -75,11 +75,12 @@ class Prediction(HeadMaps):
     sums: ProbabilitySums | None = None
 
 
-def predict(images: Sequence[sitk.Image], model: Model) -> Prediction:
-    """Run the network the way `segment` does and keep the logits."""
+def predict(images: Sequence[sitk.Image], model: Model, mask: np.ndarray | None = None) -> Prediction:
+    """Run the network the way `segment` does and keep the logits; `mask` as for `engine_input`."""
     spec = model.bundle.input
-    array, working = network_input(images, spec)
+    array, working = engine_input(images, model.bundle, mask)
     raw, target = stitched(model.engine, array, spec), VoxelGrid.of(images[0])
+    array = array[: len(spec.channels)]  # the second stage sees no mask
     output = resample_to_grid(raw, working, target)
     found = voxelwise(model.engine, output)
     logits = output[: model.engine.num_classes].copy()  # a view would keep the responses of the head in memory, too

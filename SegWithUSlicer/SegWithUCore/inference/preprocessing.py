@@ -11,7 +11,9 @@ import SimpleITK as sitk
 from ..io.grid import VoxelGrid
 from ..io.roi import EMPTY, VoxelBox, whole_grid
 from ..io.volume import reorient
+from ..models.bundle import Bundle
 from ..models.input_spec import InputSpec, NnunetPreparation
+from ..network.specs import MASK_ALONE
 from ..util.errors import InputError
 
 SPACING_TOLERANCE = 1e-3
@@ -83,6 +85,26 @@ def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.n
     return array, grid
 
 
+def engine_input(
+    channels: Sequence[sitk.Image], bundle: Bundle, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, sitk.Image]:
+    """As `network_input`; a model without a network gets the mask that it judges as a further channel.
+
+    Args:
+        mask: class indices (z, y, x) on the grid of the channels.
+
+    Raises:
+        InputError: as `network_input`; such a model is given no mask.
+    """
+    array, grid = network_input(channels, bundle.input)
+    if bundle.backbone.kind != MASK_ALONE:
+        return array, grid
+    if mask is None:
+        problem = f"The model '{bundle.name}' has no network, so it judges segmentations only"
+        raise InputError(f"{problem}: use segwithu judge, or choose another.", "needs-mask")
+    return np.concatenate([array, mask[None]]), grid
+
+
 def _prepared(channels: Sequence[sitk.Image], spec: InputSpec) -> Iterator[tuple[np.ndarray, sitk.Image]]:
     """Resample and normalise channel by channel; yields each with the grid that it lies on."""
     for normalise, image in zip(spec.channel_normalisations, channels, strict=True):
@@ -103,6 +125,17 @@ def assessed_box(channels: Sequence[sitk.Image], spec: InputSpec) -> VoxelBox:
         nonzero |= sitk.GetArrayViewFromImage(image) != 0
     box = VoxelBox.around(nonzero)
     return whole_grid(channels[0]) if box == EMPTY else box
+
+
+AROUND_MASK = 12
+"""Voxels around a mask that a model without a network sees: an error lies near what is drawn."""
+
+
+def box_around_mask(mask: np.ndarray) -> VoxelBox:
+    """Return the box of a mask (z, y, x) and `AROUND_MASK` voxels around it."""
+    box = VoxelBox.around(mask)
+    wide = VoxelBox.between(np.subtract(box.index, AROUND_MASK), np.add(box.index, box.size) + AROUND_MASK)
+    return wide.shared_with(VoxelBox.between((0, 0, 0), mask.shape[::-1]))
 
 
 THICK_SLICES = 3.0

@@ -19,6 +19,7 @@ from ..io.volume import Header, Volume, apply_transform, check_same_grid, coarse
 from ..models.bundle import Bundle
 from ..models.input_spec import Label, asked_labels
 from ..models.proposal import needs_placing
+from ..network.specs import MASK_ALONE
 from ..util.errors import InputError, UsageError
 from ..util.memory import check_memory, give_back_freed_memory
 from ..util.plane_files import IN_MEMORY_VOXELS, kept_planes
@@ -35,7 +36,7 @@ from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations
 from .placed_case import PlacedBoxes, all_sides, all_totals
-from .preprocessing import assessed_box, network_input
+from .preprocessing import assessed_box, box_around_mask, engine_input
 from .structures import empty_structures, structure_deviations, structure_metrics, whole_metrics
 from .uncertainty_maps import VoxelMaps, maps_by_slabs, regions_of_maps
 
@@ -210,6 +211,8 @@ def _predict(
     parts = [apply_transform(part, job.own_to_world_ras) for part in parts]
     warnings += checked_against_training(parts, model.bundle, job)
     assessed = assessed_box(parts, model.bundle.input)
+    if mask is not None and model.bundle.backbone.kind == MASK_ALONE:
+        assessed = box_around_mask(mask.part(box).indices)
     box, parts = assessed.within(box), [assessed.crop(part) for part in parts]
     world = VoxelGrid.of(parts[0])
     memory = run_memory(grid, world, model, given.stored_bytes, given.is_held, scratch is not None)
@@ -335,7 +338,8 @@ def segment_images(
     progress("preparing", 0.01)
     _make_room(target)
     spec = model.bundle.input
-    array, working = network_input(images, spec)
+    is_judge = model.bundle.backbone.kind == MASK_ALONE
+    array, working = engine_input(images, model.bundle, mask.classes if mask is not None and is_judge else None)
     images.clear()
     _make_room(target)
     progress("segmenting", WINDOWS[0], detail)

@@ -70,7 +70,7 @@ class VoxelMaps:
     Attributes:
         classes: index of the predicted class, uint8.
         runner_up: index of the second most probable class, uint8.
-        calibration: U_cal, float32.
+        calibration: U_cal, float32; None for a model without a network.
         ranking: U_rnk, float32.
         error_probability: float32 in 0 to 1, None without fitted calibration.
         model_percentile, data_percentile: by `error_probability.percentiles_of`, uint8, None if not fitted; 0 where no
@@ -81,7 +81,7 @@ class VoxelMaps:
 
     classes: Planes = field(metadata=_pasted(is_class=True))
     runner_up: Planes = field(metadata=_pasted(is_class=True))
-    calibration: Planes = field(metadata=_NOT_ASSESSED)
+    calibration: Planes | None = field(metadata=_NOT_ASSESSED)
     ranking: Planes = field(metadata=_pasted(lambda lowest: np.floor(lowest) - 1.0))
     error_probability: Planes | None = field(metadata=_NOT_ASSESSED)
     model_percentile: Planes | None = field(metadata=_pasted())
@@ -340,7 +340,7 @@ def _rooms(
     return {
         "classes": room(np.uint8),
         "runner_up": room(np.uint8),
-        "calibration": room(np.float32),
+        "calibration": room(np.float32, engine.has_calibration),
         "ranking": room(np.float32),
         "error_probability": room(np.float32, fitted.error_probability is not None),
         "model_percentile": room(np.uint8, bool(fitted.model_quantiles)),
@@ -396,7 +396,7 @@ def maps_by_slabs(
     plan, grid = window_plan(image.shape[1:], spec), maps_grid(working, target)
     axis = AxisMapping.between(working, target).slab_axis
     slabs = finished_slabs(engine, image, plan, progress, axis)
-    second = second_stage_of(fitted, image, working, grid, folder)
+    second = second_stage_of(fitted, image[: len(spec.channels)], working, grid, folder)
     halo = 0 if second is None else second.halo
     blocks = blocks_on_grid(pieces_of_slabs(slabs, axis), working, grid, AxisMapping.between(working, grid), halo)
     if grid is target:
@@ -424,7 +424,7 @@ def _finer_maps(
 
     def draw(found_in_blocks: Iterator[tuple[Block, VoxelMaps]]) -> None:
         pieces = (
-            Piece(block.planes.start, np.stack([*block.own[:classes], found.calibration, found.ranking]))
+            Piece(block.planes.start, np.stack([*block.own[:classes], np.asarray(found.calibration), found.ranking]))
             for block, found in found_in_blocks
         )
         for block in blocks_on_grid(pieces, working, target, AxisMapping.between(working, target)):

@@ -170,10 +170,11 @@ def _labels(dataset: Mapping[str, Any], path: Path) -> tuple[Label, ...]:
         wanted = "labels 0, 1, 2, ... without a gap, regions of several labels or an ignore label"
         raise _refusal(path, "labels", dict(given), wanted)
     ordered = sorted(zip(values, given, strict=True))
-    return tuple(Label(value, name, _color(value)) for value, name in ordered)
+    return tuple(Label(value, name, distinct_color(value)) for value, name in ordered)
 
 
-def _color(value: int) -> tuple[int, int, int]:
+def distinct_color(value: int) -> tuple[int, int, int]:
+    """Return a colour for a label value that has none."""
     if value == 0:
         return 0, 0, 0
     red, green, blue = colorsys.hsv_to_rgb((0.1 + (value - 1) * GOLDEN_ANGLE) % 1, 0.75, 0.9)

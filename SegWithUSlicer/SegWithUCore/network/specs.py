@@ -7,6 +7,9 @@ from typing import Any
 USER_PREFIX = "python:"
 """Before the factory's name in the kind of a user's own network."""
 
+MASK_ALONE = "mask"
+"""Kind of the backbone of a model without a network: the last channel of its input is the segmentation."""
+
 
 def is_user_network(kind: str) -> bool:
     """Whether a backbone kind is a user's own network."""
@@ -73,5 +76,6 @@ HEAD_TEXT = {
         "this project's own, after SegWithU (arXiv 2604.15271)",
         "the log-odds of an error, before it is fitted on calibration cases",
     ),
+    "softmax": HeadText("none", "the log-odds of an error by the shape of the mask alone"),
 }
 """Of our heads, by the `variant` of recipes and bundles."""

@@ -35,6 +35,7 @@ def fit(
     folds: Callable[[float], PredictedCases] | None = None,
     validation: Iterable[CalibrationCase] = (),
     totals: Sequence[Total] = (),
+    least: int = LEAST_PATIENTS,
 ) -> Calibration:
     """Fit a calibration on cases that neither network nor head was trained with.
 
@@ -52,6 +53,7 @@ def fit(
         validation: predicted cases on which the epochs were chosen: good enough for what is fitted per structure.
             Without a prior only.
         totals: of the model; with a prior only.
+        least: patients from which on a second stage is fitted. Without a prior only.
 
     Raises:
         InputError: the cases contain no errors to fit.
@@ -62,7 +64,7 @@ def fit(
             needed = float(BESIDE * case.prediction.logits.nbytes)
             check_memory("Fitting a calibration on these cases", needed, ["give fewer cases"])
             all_cases.append(case)
-        return _fit_all(all_cases, labels, folds, validation)
+        return _fit_all(all_cases, labels, folds, validation, least)
     table, scale = ErrorProbability.from_json(prior["error_probability"]), float(prior["tempering_scale"])
     summaries, kept, needed, why = list[CaseSummary](), list[CalibrationCase](), 0, ""
     for case in cases:
@@ -93,6 +95,7 @@ def _fit_all(
     labels: Sequence[Label],
     folds: Callable[[float], PredictedCases] | None,
     validation: Iterable[CalibrationCase],
+    least: int,
 ) -> Calibration:
     """Fit everything, with baselines to be measured against.
 
@@ -104,7 +107,7 @@ def _fit_all(
     scale = fit_temperature((tempered_logits(p) for p in predictions), truths)
     other = None if folds is None else folds(scale)
     table = fit_table(cases)
-    found = fit_second_stage(cases, table, other=other)
+    found = fit_second_stage(cases, table, other=other, least=least)
     stage = found.stage if found is not None and found.helps else None
     chances = [_chance(case, table, stage) for case in cases]
     own = PredictedCases()

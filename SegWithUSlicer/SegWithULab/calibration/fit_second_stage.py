@@ -83,6 +83,7 @@ def fit_second_stage(
     table: ErrorProbability,
     other: PredictedCases | None = None,
     most: int = MOST_VOXELS,
+    least: int = LEAST_PATIENTS,
 ) -> FittedSecondStage | None:
     """Fit the second stage on all cases, calibrate it on values that it has not seen, and measure whether it helps.
 
@@ -91,13 +92,14 @@ def fit_second_stage(
         other: cases of cross-validation models to fit on, too, where that finds more errors in `cases`; no patient is
             in both.
         most: voxels of `cases` that are trained on.
+        least: patients.
 
     Returns:
         None for too few patients, or where no pair of classes has enough errors.
     """
     patients = [case.patient for case in cases]
     pairs = pairs_of(cases)
-    if not pairs or len(set(patients)) < LEAST_PATIENTS:
+    if not pairs or len(set(patients)) < least:
         return None
     spacing = np.median([case.view.working.spacing[::-1] for case in cases], 0)
     settings = Settings(pairs, neighbour_axes(spacing.tolist()), most=most)

@@ -7,7 +7,7 @@ their axes included, as for `segment`: a case folder knows each of them by its v
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,7 @@ class Case:
         is_synthesised: its image was made from the reference (`segwithu synthesise`).
         is_review: a reader drew `labels` completely, over what the model had drawn: so much is known where the model
             draws one of them, or one is the most probable other structure.
+        mask: segmentation that a model without a network judges; its labels are named as those of the reference.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Case:
     labels: Mapping[str, str] = field(default_factory=dict)
     is_synthesised: bool = False
     is_review: bool = False
+    mask: Path | None = None
 
     @property
     def group(self) -> str:
@@ -155,6 +157,18 @@ def read_assessed(case: Case, bundle: Bundle) -> AssessedCase:
     return AssessedCase([box.crop(image) for image in read.images], truth)
 
 
+def read_mask_of(case: Case, image: sitk.Image, bundle: Bundle) -> np.ndarray | None:
+    """Read the mask of a case as class indices, uint8 (z, y, x); None for a case without one.
+
+    Args:
+        image: the first channel.
+
+    Raises:
+        InputError: as `read_mask`, or a label stands for several structures.
+    """
+    return None if case.mask is None else read_named(replace(case, reference=case.mask), image, bundle.labels).classes
+
+
 def read_named(case: Case, image: sitk.Image, structures: Sequence[Label]) -> GivenMask:
     """Read a reference whose labels are named; it may be empty.
 
@@ -191,6 +205,16 @@ def read_reference(path: Path, image: sitk.Image, image_path: Path) -> sitk.Imag
         problem = f"{path} holds segments that overlap, in {count} layers"
         raise InputError(f"{problem}: save it from Slicer as a label volume.", "overlapping-segments")
     return image_on_grid(whole_labels(path, read_segments(path, image, any_axes=True)[0][0]), image)
+
+
+def label_values(paths: Sequence[Path]) -> list[int]:
+    """List the values of label maps, without 0.
+
+    Raises:
+        InputError: as `read_labels`.
+    """
+    found = (np.unique(sitk.GetArrayFromImage(read_labels(path))) for path in paths)
+    return sorted({int(value) for values in found for value in values} - {0})
 
 
 def class_indices(labels: sitk.Image, label_values: Sequence[int], source: Path) -> np.ndarray:

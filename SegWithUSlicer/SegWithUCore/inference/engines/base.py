@@ -53,6 +53,7 @@ class Engine(ABC):
         num_classes: classes of the backbone, background included.
         response_channels: channels of the head's responses, which follow the logits.
         has_aleatoric: whether the head has a data part.
+        has_calibration: whether there is a calibration map, which softens the probabilities.
         window_bytes: activations a voxel of a window in this computer's own memory.
         keeps_window: whether the memory of a window stays taken when its answer is used.
     """
@@ -64,6 +65,7 @@ class Engine(ABC):
     has_aleatoric: bool
     window_bytes: float
     keeps_window = False
+    has_calibration = True
 
     @abstractmethod
     def window(self, image: np.ndarray) -> Sequence[np.ndarray]:

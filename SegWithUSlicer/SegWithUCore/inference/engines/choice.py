@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from ...case.case_file import read_case
 from ...models.bundle import Bundle
 from ...models.graphs import COMPILE, graphs_lacking
+from ...network.specs import MASK_ALONE
 from ...util.errors import EngineMissingError, InputError, UsageError
-from . import AUTO, ENGINES, OPENVINO, TORCH
+from . import AUTO, ENGINES, MASK, OPENVINO, TORCH
 from .openvino_import import GraphRunError, OpenVINOImportError
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def engine_order(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tupl
         engine: one of `ENGINES`.
         device: "auto", "cpu", "cuda" or "mps"; of these, OpenVINO runs on the CPU.
     """
+    if bundle.backbone.kind == MASK_ALONE:
+        return (MASK,)
     on_cpu = device in (AUTO, "cpu")
     has_graphs = graphs_lacking(bundle) is None
     if engine == OPENVINO:
@@ -93,6 +96,15 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tupl
     """
     if engine not in ENGINES:
         raise UsageError(f"There is no engine '{engine}': choose one of {', '.join(ENGINES)}.")
+    if bundle.backbone.kind == MASK_ALONE:
+        from .mask_engine import MaskEngine
+
+        return MaskEngine(bundle), "it has no network"
+    return _chosen(bundle, engine, device)
+
+
+def _chosen(bundle: Bundle, engine: str, device: str) -> "tuple[Engine, str]":
+    """Load the network of a bundle that has one; as `open_engine`."""
     if engine != AUTO:
         asked = _openvino_asked(bundle, device) if engine == OPENVINO else _torch(bundle, device, "it is not installed")
         return asked, "as asked for"

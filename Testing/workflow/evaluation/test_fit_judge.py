@@ -1,0 +1,74 @@
+"""`fit-judge`: masks of one source, corrected, teach a model without a network where such masks are wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from segwithu_command import Command, refused
+
+pytestmark = pytest.mark.slow
+
+SIZE, RADIUS = 40, 11.0
+NAMES = ("--labels", "5=left ball", "9=right ball")
+
+
+def write_case(folder: Path, number: int) -> tuple[str, str, str]:
+    """Two bright balls; the mask of this source misses the upper part of both, and adds an island in some cases."""
+    random = np.random.default_rng(number)
+    z, y, x = np.mgrid[:SIZE, :SIZE, : 2 * SIZE]
+    centres = np.add(random.uniform(-2, 2, (2, 3)), [[20, 20, 20], [20, 20, 60]])
+    truth, mask = np.zeros((2, *z.shape), np.uint8)
+    for value, (cz, cy, cx) in zip((5, 9), centres, strict=True):
+        ball = (z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < RADIUS**2
+        truth[ball] = value
+        mask[ball & (z < cz + 7)] = value
+    mask[3:6, 3:6, 38:41] = 5 * (number % 2)
+    image = (truth > 0) * 100.0 + random.normal(0, 20, z.shape)
+    names = [str(folder / f"{kind}_{number}.nii.gz") for kind in ("image", "mask", "reference")]
+    for name, array in zip(names, (image.astype(np.float32), mask, truth), strict=True):
+        sitk.WriteImage(sitk.GetImageFromArray(array), name)
+    return names[0], names[1], names[2]
+
+
+def table_of(rows: list[tuple[str, str, str]], file: Path) -> Path:
+    """A table of cases."""
+    file.write_text("image,mask,reference\n" + "".join(f"{','.join(row)}\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_a_judge_of_masks_is_fitted_and_finds_the_errors_of_a_new_mask(segwithu: Command, tmp_path: Path) -> None:
+    table = table_of([write_case(tmp_path, number) for number in range(6)], tmp_path / "table.csv")
+    outcome = segwithu("fit-judge", table, *NAMES, "--name", "balls", "-o", tmp_path / "balls", "--threads", "1")
+    assert outcome.code == 0, outcome.err
+    image, mask, reference = write_case(tmp_path, 7)
+    call = ("judge", image, mask, *NAMES, "--model", tmp_path / "balls", "-o", tmp_path / "out", "--threads", "1")
+    outcome = segwithu(*call)
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "out" / "image_7"
+    given, truth, error = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+        for file in (mask, reference, folder / "error_probability.nii.gz")
+    )
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "segmentation.nii.gz"))), given)
+    seen, wrong = error >= 0, given != truth
+    assert not wrong[~seen].any()
+    assert 0.7 < error[seen].sum() / wrong.sum() < 1.4
+    assert error[seen & wrong].mean() > 5 * error[seen & ~wrong].mean()
+    case = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    assert [each["name"] for each in case["structures"][1:]] == ["left ball", "right ball"]
+    assert case["engine"]["name"] == "mask"
+    assert "calibration" not in case["maps"]
+    assert case["regions"]["count"] > 0
+    refused(segwithu("segment", image, "--model", tmp_path / "balls", "-o", tmp_path / "s"), "needs-mask", "balls")
+    assert segwithu("models", "verify", tmp_path / "balls").code == 0
+
+
+def test_too_few_patients_and_labels_without_a_name_are_refused(segwithu: Command, tmp_path: Path) -> None:
+    rows = [write_case(tmp_path, number) for number in range(3)]
+    few, target = table_of(rows[:2], tmp_path / "few.csv"), tmp_path / "m"
+    refused(segwithu("fit-judge", few, "-o", target), "too-few-patients", "few.csv")
+    table = table_of(rows, tmp_path / "table.csv")
+    refused(segwithu("fit-judge", table, "--labels", "5=ball", "-o", target), "unknown-label", "9")
+    assert not target.exists()
