@@ -32,6 +32,7 @@ from SegWithUCore.util.strict_json import to_json
 from SegWithULab.training.dataset import find_cases
 from SegWithULab.training.run_record import hashes_of, known_to, voxel_hashes
 
+RUN = "python Testing/Benchmarks/run.py"
 # Name of the files that are written, too.
 COMMAND = NAME = "baselines"
 
@@ -78,7 +79,6 @@ def _add_folds(benchmark: Benchmark, options: argparse.Namespace, console: Conso
     Raises:
         UsageError: none of them would; a case is among the others, too; a network has seen a test case.
     """
-
     learns = any(baseline.learns_from_folds for baseline in benchmark.chosen.baselines)
     refuse_if((not learns, "None of the baselines learns from --folds: leave it out, or add one, such as image-trees."))
     fitting, bundle = benchmark.fitting, benchmark.backbone.bundle
@@ -95,8 +95,6 @@ def _add_folds(benchmark: Benchmark, options: argparse.Namespace, console: Conso
 
 def _benchmark(options: argparse.Namespace, console: Console) -> Benchmark:
     """Build the benchmark that the options describe, checked before minutes go by."""
-    from baselines.benchmark import Benchmark
-
     names = tuple(BASELINES) if options.baselines is None else options.baselines.split(",")
     for name in names:
         refuse_if((name not in BASELINES, f"--baselines: '{name}' is not one of {', '.join(BASELINES)}."))
@@ -116,7 +114,7 @@ def _benchmark(options: argparse.Namespace, console: Console) -> Benchmark:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison as a command of `segwithu`; returns its exit code."""
-    return run_command([COMMAND, *(sys.argv[1:] if arguments is None else arguments)], (sys.modules[__name__],))
+    return run_command([COMMAND, *(sys.argv[1:] if arguments is None else arguments)], (sys.modules[__name__],), RUN)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,18 @@ COMMANDS = (segment, review, export, models, import_model, train_model, train, c
 READER_LEFT = 141
 
 
-def parser(with_plugins: bool = False, modules: Sequence[ModuleType] = COMMANDS) -> CommandParser:
+def parser(
+    with_plugins: bool = False, modules: Sequence[ModuleType] = COMMANDS, program: str = PROGRAM
+) -> CommandParser:
     """Build the whole command line; each command's module adds its part.
 
     Args:
+        modules: that add commands.
+        program: how it is called.
         with_plugins: with the export formats of installed packages, which are imported for it.
     """
     top = CommandParser(
-        prog=PROGRAM,
+        prog=program,
         shared=False,
         description="Segment medical images and say where the segmentation may be wrong. "
         "For research, not for clinical use.",
@@ -42,7 +46,9 @@ def parser(with_plugins: bool = False, modules: Sequence[ModuleType] = COMMANDS)
     return top
 
 
-def main(arguments: Sequence[str] | None = None, modules: Sequence[ModuleType] = COMMANDS) -> int:
+def main(
+    arguments: Sequence[str] | None = None, modules: Sequence[ModuleType] = COMMANDS, program: str = PROGRAM
+) -> int:
     """Run a command of these modules; returns the exit code.
 
     0 done, 1 the work failed, 2 the call is wrong, 130 it was cancelled by Ctrl-C or SIGTERM, 141 (as of programs that
@@ -51,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, modules: Sequence[ModuleType] =
     try:
         try:
             words = sys.argv[1:] if arguments is None else arguments
-            return _run(parser(list(words[:1]) == ["export"], modules).parse_args(words))
+            return _run(parser(list(words[:1]) == ["export"], modules, program).parse_args(words))
         finally:
             sys.stdout.flush()  # what argparse printed
     except ReaderLeftError:

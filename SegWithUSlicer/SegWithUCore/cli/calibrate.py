@@ -152,7 +152,7 @@ def run_fit_judge(options: argparse.Namespace, console: Console) -> int:
 
     names = named_labels(options.labels)
     with one_writer(options.output, options.overwrite), console.progress("fit-judge") as progress:
-        cases = table_cases(options.table, names)
+        cases = table_cases(options.table)
         record = TrainingRecord().with_role("calibration", list(hashes_of(cases, console.note, progress)))
         source = f"{len(cases)} masks with references of {options.table.name}"
         about = {"name": options.name, "version": "1.0.0", "task": "Judges masks of the source that it was fitted on.",
@@ -162,8 +162,9 @@ def run_fit_judge(options: argparse.Namespace, console: Console) -> int:
     note_patients(cases, console)
     assert made.bundle is not None
     lines = [*(f"Warning: {warning}" for warning in model_warnings(made.bundle)),
-             f"{options.name} 1.0.0, fitted on {source}, in {options.output}"]  # fmt: skip
-    console.result("\n".join(lines), {"bundle": str(options.output), "model": options.name, "cases": len(cases)})
+             f"{options.name} 1.0.0, fitted on {source}, in {options.output}", *made.messages]  # fmt: skip
+    data = {"bundle": str(options.output), "model": options.name, "cases": len(cases)}
+    console.result("\n".join(lines), {**data, "messages": list(made.messages)})
     return 0
 
 

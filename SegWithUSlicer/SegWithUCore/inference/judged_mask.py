@@ -25,6 +25,7 @@ from .case_result import AssessedBox
 from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation, by_importance
 from .given_mask import ALL, GivenMask, listed
 from .mask_agreement import structure_findings
+from .preprocessing import AROUND_MASK
 from .structures import StructureMetrics, class_sums
 
 MUCH_WRONG = 1.5
@@ -149,10 +150,14 @@ def _warnings(
         for index, label in enumerate(mask.labels)
     }
     meant = ", ".join(f"{value} = {' + '.join(each)}" for value, each in names.items() if value)
-    shown = f"What is shown is disagreement with the model '{model}', whose probabilities are calibrated for its own"
+    shown = f"What is shown is disagreement with the model '{model}', whose probabilities are calibrated for its own "
+    shown += "segmentations."
     if bundle.backbone.kind == MASK_ALONE:
-        shown = f"The probabilities of the model '{model}', which has no network, are calibrated for its source of"
-    text = f"The segmentation is {name}, made elsewhere ({meant}). {shown} segmentations."
+        shown = (
+            f"The probabilities of the model '{model}', which has no network, are calibrated for masks of its source. "
+        )
+        shown += f"What lies further than {AROUND_MASK} voxels from the mask is not assessed."
+    text = f"The segmentation is {name}, made elsewhere ({meant}). {shown}"
     found = [Deviation(NOTE, text, JUDGED_KIND)]
     rare = {int(own) - 1 for label, own in zip(bundle.labels, mask.label_of, strict=True)
             if emptiness(bundle, label).expected is False}  # fmt: skip

@@ -16,6 +16,7 @@ from ..models import proposal
 from ..models.bundle import LEAST_HEAD_MM, Bundle
 from ..models.proposal import mm_range, reoriented, triple
 from ..models.quality import IMAGE_QUALITY
+from ..network.specs import MASK_ALONE
 from .deviation import REFUSED, TOO_SMALL, WARNING, Deviation, is_refused
 from .image_features import ImageFeatures, image_features, reorient_axes, reorient_cells
 from .lost_calibration import blank_deviations
@@ -45,7 +46,9 @@ def deviations(images: Sequence[sitk.Image], bundle: Bundle) -> list[Deviation]:
     voxels = _spacing(seen.spacing, bundle)
     if voxels is not None and voxels.severity == REFUSED:
         return [voxels]  # lengths in mm mean nothing
-    found = [check for check in (_field_of_view(grid, bundle), voxels) if check is not None]
+    # Without a network all but the surroundings of the mask is cut away.
+    extents = None if bundle.backbone.kind == MASK_ALONE else _field_of_view(grid, bundle)
+    found = [check for check in (extents, voxels) if check is not None]
     if is_refused(found):
         return found
     blocks, qualities = reference.get("channels") or {}, reference.get(IMAGE_QUALITY) or {}

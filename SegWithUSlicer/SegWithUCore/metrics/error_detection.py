@@ -220,18 +220,3 @@ def region_groups(
     grouped = binned_groups if score.size > sorted_up_to else score_groups
     inside = {name: ... if mask is None else mask for name, mask in regions.items()}
     return {name: grouped(score[mask], error[mask]) for name, mask in inside.items()}
-
-
-def score_metrics(score: np.ndarray, error: np.ndarray, regions: Mapping[str, np.ndarray | None]) -> dict[str, float]:
-    """Compute all metrics of one score on one case.
-
-    Args:
-        score: any score, higher = riskier, any shape.
-        error: where the segmentation is wrong, boolean, of the same shape.
-        regions: boolean masks of that shape by name, None for all voxels.
-
-    Returns:
-        Metrics by title: the name of a metric and of a region, such as "auroc band".
-    """
-    found = region_groups(score, error, regions)
-    return {f"{title} {name}": value for name, groups in found.items() for title, value in metrics_of(groups).items()}

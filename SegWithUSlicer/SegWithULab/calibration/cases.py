@@ -17,7 +17,7 @@ from SegWithUCore.inference.finer_grid import maps_grid
 from SegWithUCore.inference.given_mask import listed
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.prediction import NetworkView, Prediction, predict, tempered_logits
-from SegWithUCore.inference.preprocessing import box_around_mask, to_working_grid
+from SegWithUCore.inference.preprocessing import to_working_grid
 from SegWithUCore.io.grid import VoxelGrid
 from SegWithUCore.metrics.overlap import dice_of, structure_dice
 from SegWithUCore.models.bundle import Bundle
@@ -26,7 +26,7 @@ from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.memory import give_back_freed_memory
 from SegWithUCore.util.progress import Progress, silent
 
-from ..training.case_reading import AssessedCase, read_assessed, read_mask_of
+from ..training.case_reading import AssessedCase, read_assessed, read_with_mask
 from ..training.dataset import Case
 
 SLAB = 1 << 23
@@ -123,13 +123,10 @@ def predicted(
     for number, case in enumerate(cases):
         assert model is not None
         progress("predicting the calibration cases", number / len(cases), case.name)
-        read = read_assessed(case, bundle)
+        read, mask = (
+            (read_assessed(case, bundle), None) if case.mask is None else read_with_mask(case, case.mask, bundle)
+        )
         read = on_maps_grid(read, bundle) if is_on_maps_grid else read
-        mask = read_mask_of(case, read.images[0], bundle)
-        if mask is not None:
-            box = box_around_mask(mask)
-            images = [box.crop(image) for image in read.images]
-            read, mask = replace(read, images=images, truth=read.truth[box.slices_zyx]), mask[box.slices_zyx]
         drawn = predict(read.images, model, mask)
         overlaps.append(read.overlap(drawn.classes, len(bundle.labels)))
         found = [CalibrationCase(drawn, read.truth_for(drawn.classes), case.group, labelled, read.judged_as)]

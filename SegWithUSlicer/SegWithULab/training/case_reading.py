@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from SegWithUCore.case.case_image import voxel_hash
 from SegWithUCore.case.segmentation_file import read_segments
 from SegWithUCore.inference.given_mask import GivenMask, MaskedImage, MaskFile, listed, read_mask
-from SegWithUCore.inference.preprocessing import assessed_box
+from SegWithUCore.inference.preprocessing import assessed_box, box_around_mask
 from SegWithUCore.io.grid import VoxelGrid, check_scalar_volume, turned_like
 from SegWithUCore.io.volume import (
     check_same_grid,
@@ -94,11 +94,13 @@ class AssessedCase:
         truth: class of each voxel, int16 (z, y, x); of several that a label stands for, the first.
         judged_as: for each class the first of those that share its label, 0 for a structure without a label; None where
             each class has its own.
+        unjudged: voxels that may be a structure, (z, y, x), only of a case with a mask; None where there are none.
     """
 
     images: list[sitk.Image]
     truth: np.ndarray
     judged_as: np.ndarray | None = None
+    unjudged: np.ndarray | None = None
 
     def truth_for(self, drawn: np.ndarray) -> np.ndarray:
         """Return the class of each voxel; where its label stands for the drawn class, too, the drawn one is true.
@@ -146,42 +148,54 @@ def read_assessed(case: Case, bundle: Bundle) -> AssessedCase:
     """
     if case.labels:
         images = read_images(case)
-        box, mask = assessed_box(images, bundle.input), read_named(case, images[0], bundle.labels)
+        box = assessed_box(images, bundle.input)
+        mask = read_named(case, images[0], bundle.labels, case.mask is not None).part(box)
         members = np.unique(mask.label_of, return_index=True)[1].astype(np.int16)
-        return AssessedCase(
-            [box.crop(image) for image in images], members[mask.part(box).indices], members[mask.label_of]
-        )
+        parts = [box.crop(image) for image in images]
+        return AssessedCase(parts, members[mask.indices], members[mask.label_of], mask.unjudged)
     read = read_case(case)
     box = assessed_box(read.images, bundle.input)
     truth = class_indices(box.crop(read.reference), [label.value for label in bundle.labels], case.reference)
     return AssessedCase([box.crop(image) for image in read.images], truth)
 
 
-def read_mask_of(case: Case, image: sitk.Image, bundle: Bundle) -> np.ndarray | None:
-    """Read the mask of a case as class indices, uint8 (z, y, x); None for a case without one.
+def read_with_mask(case: Case, mask: Path, bundle: Bundle) -> tuple[AssessedCase, np.ndarray]:
+    """Read a case with a mask that a model without a network judges, cut to the surroundings of the mask.
 
-    Args:
-        image: the first channel.
+    What may be a structure in mask or reference is not judged: there the mask counts as right.
+
+    Returns:
+        The case, and the classes of its mask, uint8 (z, y, x).
 
     Raises:
-        InputError: as `read_mask`, or a label stands for several structures.
+        InputError: as `read_assessed` and `read_mask`, or a label stands for several structures.
     """
-    return None if case.mask is None else read_named(replace(case, reference=case.mask), image, bundle.labels).classes
+    read = read_assessed(case, bundle)
+    given = read_named(replace(case, reference=mask), read.images[0], bundle.labels, may_be_unclear=True)
+    truth, box = read.truth, box_around_mask(given.indices)
+    for unjudged in (read.unjudged, given.unjudged):
+        truth = truth if unjudged is None else np.where(unjudged, given.classes, truth).astype(np.int16)
+    images = [box.crop(image) for image in read.images]
+    cut = replace(read, images=images, truth=truth[box.slices_zyx], unjudged=None)
+    return cut, given.classes[box.slices_zyx]
 
 
-def read_named(case: Case, image: sitk.Image, structures: Sequence[Label]) -> GivenMask:
+def read_named(case: Case, image: sitk.Image, structures: Sequence[Label], may_be_unclear: bool = False) -> GivenMask:
     """Read a reference whose labels are named; it may be empty.
 
     Args:
         image: the first channel.
         structures: of the model, background first.
+        may_be_unclear: whether some voxels may be one of several structures.
 
     Raises:
         InputError: as `read_mask`, or nobody says which structure some of its voxels are.
     """
     place = MaskedImage(case.channels[0], VoxelGrid.of(image), voxel_hash(image))
     mask = read_mask(MaskFile(case.reference, case.labels), place, structures, may_be_empty=True)
-    if mask.unjudged is not None and mask.unjudged.any():  # as background they would make the model wrong
+    if (
+        not may_be_unclear and mask.unjudged is not None and mask.unjudged.any()
+    ):  # as background they would make the model wrong
         problem = f"{case.reference} has labels that may be a structure of the model ({listed(mask.unclear)})"
         raise InputError(f"{problem}: give a reference in which they are one, or background.", "unknown-label")
     return mask

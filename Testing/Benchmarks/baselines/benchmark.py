@@ -15,7 +15,7 @@ import torch
 from SegWithUCore.calibration.error_probability import ErrorProbability, fit_with_directions
 from SegWithUCore.metrics import calibration as measures
 from SegWithUCore.metrics.bootstrap import paired_bootstrap, ratio_interval
-from SegWithUCore.metrics.error_detection import score_metrics
+from SegWithUCore.metrics.error_detection import metrics_of, region_groups
 from SegWithUCore.metrics.overlap import Band, class_dice
 from SegWithUCore.util.progress import Progress, part_of, silent
 from SegWithUCore.version import __version__
@@ -276,3 +276,18 @@ def refitted_metrics(
     metrics["brier"] = measures.brier_score(chance, case.error)
     metrics["ece band"] = measures.expected_calibration_error(chance[near], case.error[near])
     return {f"{REFITTED}{title}": value for title, value in metrics.items()}
+
+
+def score_metrics(score: np.ndarray, error: np.ndarray, regions: Mapping[str, np.ndarray | None]) -> dict[str, float]:
+    """Compute all metrics of one score on one case.
+
+    Args:
+        score: any score, higher = riskier, any shape.
+        error: where the segmentation is wrong, boolean, of the same shape.
+        regions: boolean masks of that shape by name, None for all voxels.
+
+    Returns:
+        Metrics by title: the name of a metric and of a region, such as "auroc band".
+    """
+    found = region_groups(score, error, regions)
+    return {f"{title} {name}": value for name, groups in found.items() for title, value in metrics_of(groups).items()}

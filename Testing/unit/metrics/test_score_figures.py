@@ -9,8 +9,13 @@ from SegWithUCore.metrics.error_detection import (
     metrics_of,
     region_groups,
     score_groups,
-    score_metrics,
 )
+
+
+def figures_of(score: np.ndarray, error: np.ndarray, regions: dict[str, np.ndarray | None]) -> dict[str, float]:
+    """All metrics of all regions."""
+    found = region_groups(score, error, regions)
+    return {f"{title} {name}": value for name, groups in found.items() for title, value in metrics_of(groups).items()}
 
 
 def scored(seed: int = 0) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray | None]]:
@@ -23,7 +28,7 @@ def scored(seed: int = 0) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray 
 
 def test_figures_of_each_region_are_those_of_its_voxels_alone() -> None:
     score, error, regions = scored()
-    figures = score_metrics(score, error, regions)
+    figures = figures_of(score, error, regions)
     assert len(figures) == len(METRICS) * len(regions)
     band = regions["band"]
     assert figures["auroc band"] == pytest.approx(roc_auc_score(error[band], score[band]), rel=1e-12)
@@ -35,7 +40,7 @@ def test_figures_of_each_region_are_those_of_its_voxels_alone() -> None:
 
 def test_regions_without_errors_have_no_rates() -> None:
     score, error, regions = scored()
-    figures = score_metrics(score, error, regions)
+    figures = figures_of(score, error, regions)
     assert np.isnan([figures["auroc clean"], figures["auprc clean"], figures["fpr95 clean"]]).all()
     assert figures["aurc clean"] == 0
 
