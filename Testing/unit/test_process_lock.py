@@ -264,3 +264,15 @@ def test_who_is_killed_while_removing_leaves_what_the_next_one_removes(deaths: t
     assert any(path.name in "ab" for path in left.iterdir())
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_is_cancelled_while_it_takes_a_lock_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancelled() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("socket.gethostname", cancelled)
+    with pytest.raises(KeyboardInterrupt):
+        ProcessLock.take(tmp_path / "lock")
+    assert list(tmp_path.iterdir()) == []

@@ -78,9 +78,11 @@ class ProcessLock:
         end = time.monotonic() + wait_s
         while True:
             handle = _opened(path)
+            is_ours = False
             try:
                 if _is_locked_now(handle):
-                    if _is_at(handle, path):  # else the holder before us removed it: the next one makes a new file
+                    is_ours = _is_at(handle, path)
+                    if is_ours:  # else the holder before us removed it: the next one makes a new file
                         left_by = holder(path)
                         with contextlib.suppress(OSError):  # a full disk: the name is for messages only
                             os.ftruncate(handle, 0)
@@ -88,6 +90,9 @@ class ProcessLock:
                         return cls(path, handle, left_by)
                     end = max(end, time.monotonic() + WAIT_S)
             except BaseException:
+                if is_ours:  # a cancelled program leaves no lock file
+                    with contextlib.suppress(OSError):
+                        path.unlink()
                 os.close(handle)
                 raise
             os.close(handle)
