@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from judged_balls import table_of, write_case
 from repository import ROOT
 
 pytestmark = pytest.mark.slow
@@ -32,6 +33,7 @@ LIGHT = (
     "SegWithUCore.report.case_report",
     "SegWithULab.calibration.bundles",
     "SegWithULab.calibration.fit",
+    "SegWithULab.calibration.fit_judge",
     "SegWithUCore.worker.check",
     "SegWithUCore.worker.jobs",
 )
@@ -116,6 +118,17 @@ def test_calibrating_a_model_on_own_cases(packages: Path, tmp_path: Path, labell
     assert "Error probability: " in said and "on 3 patients" in said
     said = segwithu(packages, "check-calibration", *options[:2], "--cases", f"{labelled}:test", SEEN, cwd=tmp_path)
     assert "No verdict" in said
+
+
+def test_a_judge_of_masks_is_fitted_and_used(packages: Path, tmp_path: Path) -> None:
+    rows = [write_case(tmp_path, number) for number in range(3)]
+    table = table_of(rows, tmp_path / "table.csv")
+    fit = ("fit-judge", table, "-o", tmp_path / "m", "--threads", "1")
+    judge = ("judge", *rows[0][:2], "-m", tmp_path / "m", "-o", tmp_path / "out", "--threads", "1")
+    for call in (fit, judge):
+        done = light(packages, "-m", "SegWithUCore.cli", *call, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "image_0" / "error_probability.nii.gz").is_file()
 
 
 def test_what_needs_torch_is_one_sentence(packages: Path, tmp_path: Path) -> None:

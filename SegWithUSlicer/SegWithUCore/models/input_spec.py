@@ -1,5 +1,6 @@
 """What goes into a network and what its classes mean, as a bundle stores it: `InputSpec` and `Label`."""
 
+import colorsys
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,9 @@ import numpy as np
 
 from ..util.errors import InputError, UsageError
 from ..util.strict_json import shown, typed
+
+GOLDEN_ANGLE = 0.381966
+"""Share of the colour circle between neighbouring labels, which keeps any number of them apart."""
 
 
 @dataclass(frozen=True)
@@ -352,3 +356,11 @@ def _mean_and_deviation(array: np.ndarray, low: float, high: float) -> tuple[flo
     mean = sum(float(piece.astype(np.float64).clip(low, high).sum()) for piece in pieces) / array.size
     squares = sum(float(np.square(piece.astype(np.float64).clip(low, high) - mean).sum()) for piece in pieces)
     return mean, float(np.sqrt(squares / array.size))
+
+
+def distinct_color(value: int) -> tuple[int, int, int]:
+    """Return a colour for a label value that has none."""
+    if value == 0:
+        return 0, 0, 0
+    red, green, blue = colorsys.hsv_to_rgb((0.1 + (value - 1) * GOLDEN_ANGLE) % 1, 0.75, 0.9)
+    return round(255 * red), round(255 * green), round(255 * blue)

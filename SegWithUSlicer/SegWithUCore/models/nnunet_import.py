@@ -1,6 +1,5 @@
 """From an nnU-Net result folder (`plans.json`, `dataset.json`, `fold_X/checkpoint_final.pth`) to a model bundle."""
 
-import colorsys
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from ..util.input_files import is_there
 from ..util.strict_json import check_schema, read_json_object, schema, shown
 from .bundle import LICENCE_FILE, Bundle, HeadSpec, check_bundle
 from .bundle_network import empty_network, write_weights
-from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation
+from .input_spec import InputSpec, Label, NnunetPreparation, Normalisation, distinct_color
 from .model_card import licence_notice, write_description
 
 READERS = {"SimpleITKIO": "", "NibabelIO": "", "SimpleITKIOWithReorient": "RAS", "NibabelIOWithReorient": "RAS"}
@@ -38,8 +37,6 @@ NORMALISATIONS = {
 RESAMPLING = "resample_data_or_seg_to_shape"
 PLANS_FILE, DATASET_FILE = "plans.json", "dataset.json"
 COPY_AGAIN = "copy it again from its source"
-GOLDEN_ANGLE = 0.381966
-"""Share of the colour circle between neighbouring labels, which keeps any number of them apart."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +168,6 @@ def _labels(dataset: Mapping[str, Any], path: Path) -> tuple[Label, ...]:
         raise _refusal(path, "labels", dict(given), wanted)
     ordered = sorted(zip(values, given, strict=True))
     return tuple(Label(value, name, distinct_color(value)) for value, name in ordered)
-
-
-def distinct_color(value: int) -> tuple[int, int, int]:
-    """Return a colour for a label value that has none."""
-    if value == 0:
-        return 0, 0, 0
-    red, green, blue = colorsys.hsv_to_rgb((0.1 + (value - 1) * GOLDEN_ANGLE) % 1, 0.75, 0.9)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _normalisation(plans: Mapping[str, Any], settings: Mapping[str, Any], channel: int) -> Normalisation:

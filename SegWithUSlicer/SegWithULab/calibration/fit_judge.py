@@ -12,8 +12,7 @@ from safetensors.numpy import save_file
 from SegWithUCore.inference.given_mask import ALL, listed, names_of_program
 from SegWithUCore.io.volume import extents_mm
 from SegWithUCore.models.bundle import WEIGHTS_FILE, Bundle, HeadSpec, file_sha256, write_bundle_json
-from SegWithUCore.models.input_spec import InputSpec, Label, Normalisation
-from SegWithUCore.models.nnunet_import import distinct_color
+from SegWithUCore.models.input_spec import InputSpec, Label, Normalisation, distinct_color
 from SegWithUCore.models.training_record import TrainingRecord
 from SegWithUCore.network.specs import MASK_ALONE, BackboneSpec
 from SegWithUCore.util.csv_files import read_user_table
