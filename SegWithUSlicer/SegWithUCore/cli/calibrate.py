@@ -156,7 +156,7 @@ def run_fit_judge(options: argparse.Namespace, console: Console) -> int:
         record = TrainingRecord().with_role("calibration", list(hashes_of(cases, console.note, progress)))
         source = f"{len(cases)} masks with references of {options.table.name}"
         about = {"name": options.name, "version": "1.0.0", "task": "Judges masks of the source that it was fitted on.",
-                 "licence_weights": "that of the masks and references", "licence_data": "not stated", "data": source,
+                 "licence_weights": "of its masks and references", "licence_data": "not stated", "data": source,
                  "citation": "none"}  # fmt: skip
         made = fit_judge(cases, names, about, options.modality, options.output, options.overwrite, progress, record)
     note_patients(cases, console)
