@@ -2,13 +2,19 @@
 
 import argparse
 import re
-from dataclasses import replace
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.atomic_files import exists_error, one_writer
-from ..util.errors import OutputError
-from .arguments import CommandParser, add_command, axes, check_folder_name, int_between
+from ..util.errors import InputError, OutputError
+from ..util.input_files import regular_file
+from .arguments import CommandParser, add_command, axes, check_folder_name, int_between, refuse_if
 from .console import Console
 
 if TYPE_CHECKING:
@@ -200,3 +206,86 @@ def _notes(job: "Adoption") -> list[str]:
     if plan.unknown:
         notes.append(f"{len(plan.unknown)} cases, such as {plan.unknown[0]}, belong to no fold and are not used.")
     return [*notes, plan.message]
+
+
+@dataclass(frozen=True)
+class FoundBundle:
+    """A bundle that may have been made of something else.
+
+    Attributes:
+        kind: what was found, with its article.
+    """
+
+    folder: Path
+    kind: str
+
+
+@contextmanager
+def bundle_of(source: Path, spec: Path | None = None) -> Iterator[FoundBundle]:
+    """Yield a bundle made of a folder of one or of an nnU-Net, a zip file of either, or an ONNX file with `spec`.
+
+    What is made goes with the block.
+
+    Raises:
+        InputError, UsageError: it is none of these, or it cannot be taken.
+    """
+    from ..models.store import NOT_A_MODEL, bundle_folder, work_folder
+
+    suffix = source.suffix.lower() if source.is_file() else ""
+    refuse_if((spec is not None and suffix != ".onnx", "--spec goes with an ONNX file."))
+    with ExitStack() as stack:
+        if suffix == ".onnx":
+            from ..inference.engines.onnx_graphs import write_onnx_bundle
+
+            beside = source.with_suffix(".json")
+            if spec is None and not beside.exists():
+                what = f"{source} needs a specification: give --spec, or write {beside.name} beside it"
+                raise InputError(f"{what} (docs/models/bring_your_network.md).", "wrong-spec")
+            bundle = write_onnx_bundle(source, spec or beside, stack.enter_context(work_folder()))
+            assert bundle.folder is not None
+            yield FoundBundle(bundle.folder, "an ONNX network")
+            return
+        folder = _unpacked(source, stack.enter_context(work_folder())) if suffix == ".zip" else source
+        if source.is_file() and suffix != ".zip":
+            raise InputError(f"{source} is neither a folder nor a .zip or .onnx file: give one.", NOT_A_MODEL)
+        results = [path.parent for pattern in NNUNET_PLACES for path in sorted(folder.glob(f"{pattern}/plans.json"))]
+        trained = [place for place in results if any(place.glob("fold_*"))]
+        if len(trained) > 1:
+            names = ", ".join(place.name for place in trained)
+            raise InputError(f"{source} holds several nnU-Nets ({names}): give the folder of one.", NOT_A_MODEL)
+        if not trained:
+            yield FoundBundle(bundle_folder(folder), "a model")
+            return
+        from ..models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle
+
+        folds = sorted(path.name.removeprefix("fold_") for path in trained[0].glob("fold_*"))
+        network = read_nnunet_folder(trained[0], folds[0])
+        target = stack.enter_context(work_folder()) / "bundle"
+        write_nnunet_bundle(network, about_of(network, {}), target)
+        yield FoundBundle(target, f"an nnU-Net ({trained[0].name}, fold {folds[0]} of {', '.join(folds)})")
+
+
+NNUNET_PLACES = (".", "*", "*/*", "*/*/*")
+"""Where a result folder lies in what users give, and in what nnU-Net exports as a zip file."""
+MAXIMUM_ENTRIES = 5000
+"""Of a zip file: nnU-Net's has some 30."""
+
+
+def _unpacked(source: Path, target: Path) -> Path:
+    """Unpack a zip file into an empty folder.
+
+    Raises:
+        InputError: it is damaged, or has too many files or more bytes than are free.
+    """
+    regular_file(source)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            entries, free = archive.infolist(), shutil.disk_usage(target).free
+            size = sum(entry.file_size for entry in entries)
+            if len(entries) > MAXIMUM_ENTRIES or size > free:
+                what = f"{len(entries)} files of {size / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
+                raise InputError(f"{source} is too large to be unpacked ({what}): unpack what is needed.", "large-file")
+            archive.extractall(target)  # within it: names that lead elsewhere are changed
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError, ValueError) as error:
+        raise InputError(f"{source} cannot be unpacked ({error}): copy it again.", "damaged-file") from error
+    return target

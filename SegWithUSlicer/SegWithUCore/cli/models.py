@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.bundle import Bundle, read_bundle
 from ..models.installed import find_models, model_folders, resolve_model, unreadable_folders
+from ..network.specs import WITHOUT_TORCH
 from ..util.errors import InputError, UsageError
 from .arguments import add_command, refuse_if
 from .console import Console, table, terminal_line
@@ -40,7 +41,7 @@ def add_commands(commands: Any) -> None:
     show.add_argument("model", **_NAMED)
     verify = add_command(actions, "verify", run_verify)
     verify.add_argument("model", nargs="?", help="name, NAME@VERSION or folder (default: all installed models)")
-    verify.add_flag("--load", "also build the network and load its weights (needs torch)")
+    verify.add_flag("--load", "also build the network and load its weights (needs torch, but for ONNX networks)")
     verify.add_shared("--network")
     compiling = add_command(actions, "compile", run_compile)
     compiling.add_argument("model", **_NAMED)
@@ -51,7 +52,10 @@ def add_commands(commands: Any) -> None:
     download.add_flag("--yes", "accept licences that forbid commercial use")
     download.add_flag("--withdrawn", "accept a version that was withdrawn")
     importing = add_command(actions, "import", run_import)
-    importing.add_argument("source", type=Path, metavar="FOLDER", help="folder of a bundle")
+    importing.add_argument("source", type=Path, metavar="SOURCE", help="folder of a bundle or an nnU-Net, a .zip of "
+                           "either, or an .onnx file")  # fmt: skip
+    importing.add_argument("--spec", type=Path, metavar="SPEC.json", help="what an .onnx file expects and gives "
+                           "(default: the .json of its name beside it)")  # fmt: skip
     delete = add_command(actions, "delete", run_delete)
     delete.add_argument("model", metavar="NAME[@VERSION]", help="with its version if several are installed")
     delete.add_flag("--yes", "answer yes to all questions")
@@ -164,6 +168,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     Examples:
     models verify
     """
+    from ..inference.engines.choice import open_engine
     from ..models.bundle_files import check_files
 
     for problem in [] if options.model else unreadable_folders():
@@ -175,7 +180,9 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     for bundle in bundles:
         try:
             check_files(bundle)
-            if options.load:
+            if options.load and bundle.backbone.kind in WITHOUT_TORCH:
+                open_engine(bundle)
+            elif options.load:
                 from ..models.bundle_network import load_network
 
                 for head in bundle.heads:
@@ -288,20 +295,28 @@ def _agree(question: str, option: str, confirmed: bool, console: Console) -> Non
 
 
 def run_import(options: argparse.Namespace, console: Console) -> int:
-    """Install a model from a folder.
+    """Install a model from a folder, a zip file or an ONNX file.
+
+    Take the folder of a bundle; a result folder of nnU-Net, with its first fold (for choices use import-nnunet); a zip
+    file of either; or a network in an ONNX file, with its specification. Networks trained elsewhere are not calibrated
+    yet (docs/models/bring_your_network.md).
 
     Examples:
     models import my_model
+    models import network.onnx --spec network.json
     """
     console.started()
     from ..models.store import import_model
+    from .import_model import bundle_of
 
-    with console.progress(f"import {options.source.name}") as progress:
-        folder = import_model(options.source, progress)
-    about = read_bundle(folder).about
-    licences = f"weights {about['licence_weights']}, training data {about['licence_data']}"
-    data = {"model": about["name"], "version": about["version"], "folder": str(folder), "new": True}
-    console.result(f"{about['name']} {about['version']} is installed in {folder}; {licences}", data)
+    with console.progress(f"import {options.source.name}") as progress, bundle_of(options.source, options.spec) as found:
+        folder = import_model(found.folder, progress, options.source)
+    bundle = read_bundle(folder)
+    about, licences = bundle.about, "weights {licence_weights}, training data {licence_data}".format_map(bundle.about)
+    structures = ", ".join(label.name for label in bundle.labels[1:])
+    data = {"model": about["name"], "version": about["version"], "folder": str(folder), "new": True, "found": found.kind}
+    text = f"Found {found.kind} of {structures}. {about['name']} {about['version']} is installed in {folder}; {licences}"
+    console.result(text, data)
     return 0
 
 

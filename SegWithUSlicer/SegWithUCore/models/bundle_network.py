@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from ..network.backbones import MAXIMUM_PARAMETERS, build_backbone, count_parameters, example_input
 from ..network.backbones.user_network import register_networks_of
 from ..network.segwithu import SegWithU
-from ..network.specs import HEAD_TEXT, is_user_network
+from ..network.specs import HEAD_TEXT, WITHOUT_TORCH, is_user_network
 from ..network.weights import checked_tensors, load_state, read_safetensors
 from ..util import plugins
 from ..util.errors import NEEDS_PACKAGE, InputError, UsageError, naming
@@ -18,6 +18,7 @@ from ..util.memory import check_memory, size_text
 from ..util.paths import BUNDLE_FILE, user_networks_file
 from .bundle import RESTORE, WEIGHTS_FILE, Bundle, HeadSpec, as_further, file_sha256, named_head
 from .bundle_files import verify_weights, weights_path
+from .graphs import only_graphs
 
 LOADING_COPIES = 2
 """Of the weights while a network is loaded: its own, and those read from the file."""
@@ -98,6 +99,8 @@ def load_network(bundle: Bundle, head_name: str | None = None) -> SegWithU:
     Raises:
         InputError: unknown head, damaged weights, weights that do not fit, or a network too large for this computer.
     """
+    if bundle.backbone.kind in WITHOUT_TORCH:
+        raise UsageError(f"{only_graphs(bundle)}: it has no head that can be trained or compiled.", "no-torch-network")
     verify_weights(bundle)
     path, head = weights_path(bundle), named_head(bundle, head_name)
     most_parameters = path.stat().st_size // FEWEST_BYTES_A_NUMBER

@@ -76,6 +76,11 @@ def graphs_lacking(bundle: Bundle) -> str | None:
     return None
 
 
+def only_graphs(bundle: Bundle) -> str:
+    """Say that a bundle has no torch modules, as a clause."""
+    return f"The network of '{bundle.name}' is not one of torch's ({bundle.backbone.kind})"
+
+
 def read_graphs(bundle: Bundle) -> GraphContent:
     """Read the graphs of a bundle and its weights, each held against its hash, and check the XML.
 
@@ -121,12 +126,14 @@ def joined_constants(weights: bytes, others: bytes) -> np.ndarray:
     return found
 
 
-def check_graph(document: bytes, constants_bytes: int, source: str) -> None:
+def check_graph(
+    document: bytes, constants_bytes: int, source: str, remedy: str = COMPILE, code: str = "unusable-graphs"
+) -> None:
     """Check the XML of a graph.
 
     Args:
         constants_bytes: length of what its constants are read from.
-        source: names it in messages.
+        source, remedy, code: of messages.
 
     Raises:
         InputError: entities or a document type, no XML, another element or operation than graphs of ours have, or a
@@ -135,13 +142,13 @@ def check_graph(document: bytes, constants_bytes: int, source: str) -> None:
 
     def check(fine: bool, what: str) -> None:
         if not fine:
-            raise InputError(f"{source} is not a graph of this program ({what}): {COMPILE}.", code="unusable-graphs")
+            raise InputError(f"{source} is not a graph of this program ({what}): {remedy}.", code=code)
 
     check(b"<!" not in document and b"<?" not in document.replace(b"<?xml", b"", 1), "an entity or instruction")
     try:
         root = ElementTree.fromstring(document)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{source} is not XML ({error}): {COMPILE}.", code="unusable-graphs") from error
+        raise InputError(f"{source} is not XML ({error}): {remedy}.", code=code) from error
     layers = root.find("layers")
     if layers is None or root.tag != "net" or {child.tag for child in root} - {"layers", "edges"}:
         check(False, "more than layers and edges")

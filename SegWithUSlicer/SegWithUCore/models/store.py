@@ -61,7 +61,7 @@ def download(offer: Offer, progress: Progress = silent) -> Path:
     """
     target = target_of(offer)
     _check_needs(offer)
-    with _work_folder() as work, one_writer(target):
+    with work_folder() as work, one_writer(target):
         files = work / "files"
         fetch([(file.path, file.size, partial(_chunks, offer, file)) for file in offer.files], files, progress)
         for file in offer.files:
@@ -77,18 +77,21 @@ def download(offer: Offer, progress: Progress = silent) -> Path:
     return target
 
 
-def import_model(source: Path, progress: Progress = silent) -> Path:
+def import_model(source: Path, progress: Progress = silent, origin: Path | None = None) -> Path:
     """Install the bundle in a folder in the user's folder of models; returns its folder.
+
+    Args:
+        origin: what the bundle was made of; None if it was found as it is.
 
     Raises:
         InputError: no usable bundle; nothing was installed.
         OutputError: the same version is installed already, or the user's folder cannot be written to.
     """
-    folder = _bundle_folder(source)
+    folder = bundle_folder(source)
     parts: list[Part] = [
         (path, (folder / path).stat().st_size, partial(_file_chunks, folder / path)) for path in bundle_paths(folder)
     ]
-    with _work_folder() as work:
+    with work_folder() as work:
         files = work / "files"
         fetch(parts, files, progress)
         try:
@@ -100,7 +103,7 @@ def import_model(source: Path, progress: Progress = silent) -> Path:
         if target.exists():
             key = f"{bundle.name}@{version}"
             raise OutputError(f"{key} is installed in {target}: see segwithu models delete {key}.", "exists-already")
-        write_origin(files, str(source), describe_files(files))
+        write_origin(files, str(origin or source), describe_files(files))
         move_to_new(files, target)
     progress("installed", 1.0)
     return target
@@ -169,7 +172,7 @@ def _check_needs(offer: Offer) -> None:
 
 
 @contextlib.contextmanager
-def _work_folder() -> Iterator[Path]:
+def work_folder() -> Iterator[Path]:
     """Yield a private folder next to the user's models, which is gone afterwards, as is what killed processes left.
 
     Raises:
@@ -236,7 +239,7 @@ def _check_file(path: Path, wanted: ModelFile, source: str) -> None:
         raise InputError(f"{source} is not the file that the registry describes ({found}): {REMEDY}.", "wrong-download")
 
 
-def _bundle_folder(source: Path) -> Path:
+def bundle_folder(source: Path) -> Path:
     """Return the folder itself or the only one in it, whichever holds the bundle.
 
     Raises:
@@ -249,6 +252,6 @@ def _bundle_folder(source: Path) -> Path:
             return source
         inner = [path for path in source.iterdir() if (path / BUNDLE_FILE).is_file()]
     if len(inner) != 1:
-        hint = "for a registry use models download --from, for a result folder of nnU-Net import-nnunet"
-        raise InputError(f"{source} holds {len(inner)} model bundles: give the folder of one ({hint}).", NOT_A_MODEL)
+        hint = "for a registry use models download --from"
+        raise InputError(f"{source} holds {len(inner)} models: give the folder of one ({hint}).", NOT_A_MODEL)
     return inner[0]

@@ -10,6 +10,12 @@ USER_PREFIX = "python:"
 MASK_ALONE = "mask"
 """Kind of the backbone of a model without a network: the last channel of its input is the segmentation."""
 
+ONNX = "onnx"
+"""Kind of the backbone of a model that was an ONNX file: compiled graphs without torch modules."""
+
+WITHOUT_TORCH = (MASK_ALONE, ONNX)
+"""Kinds that torch cannot run, so no head can be trained on them."""
+
 
 def is_user_network(kind: str) -> bool:
     """Whether a backbone kind is a user's own network."""
@@ -76,6 +82,6 @@ HEAD_TEXT = {
         "this project's own, after SegWithU (arXiv 2604.15271)",
         "the log-odds of an error, before it is fitted on calibration cases",
     ),
-    "softmax": HeadText("none", "the log-odds of an error by the shape of the mask alone"),
+    "softmax": HeadText("none", "the log-odds of an error by the class probabilities, or the mask's shape, alone"),
 }
 """Of our heads, by the `variant` of recipes and bundles."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from ...case.case_file import read_case
 from ...models.bundle import Bundle
-from ...models.graphs import COMPILE, graphs_lacking
-from ...network.specs import MASK_ALONE
+from ...models.graphs import COMPILE, graphs_lacking, only_graphs
+from ...network.specs import MASK_ALONE, ONNX
 from ...util.errors import EngineMissingError, InputError, UsageError
 from . import AUTO, ENGINES, MASK, OPENVINO, TORCH
 from .openvino_import import GraphRunError, OpenVINOImportError
@@ -45,6 +45,8 @@ def engine_order(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> tupl
     has_graphs = graphs_lacking(bundle) is None
     if engine == OPENVINO:
         return (OPENVINO,) if on_cpu and has_graphs else ()
+    if bundle.backbone.kind == ONNX:
+        return (OPENVINO,) if on_cpu and engine != TORCH else ()
     if engine == TORCH or not on_cpu or not has_graphs:
         return (TORCH,)
     on_card = device == AUTO and all(map(is_installed, TORCH_PACKAGES)) and graphics_card()
@@ -105,6 +107,10 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tupl
 
 def _chosen(bundle: Bundle, engine: str, device: str) -> "tuple[Engine, str]":
     """Load the network of a bundle that has one; as `open_engine`."""
+    if bundle.backbone.kind == ONNX:
+        if engine == TORCH or device not in (AUTO, "cpu"):
+            raise UsageError(f"{only_graphs(bundle)}: the engine openvino runs it, on the CPU.", "contradicting-options")
+        return _openvino_asked(bundle, device), "it was an ONNX file"
     if engine != AUTO:
         asked = _openvino_asked(bundle, device) if engine == OPENVINO else _torch(bundle, device, "it is not installed")
         return asked, "as asked for"

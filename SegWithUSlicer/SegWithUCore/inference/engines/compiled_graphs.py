@@ -79,7 +79,7 @@ def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
     network = load_network(bundle)
     with tempfile.TemporaryDirectory(prefix="segwithu-graphs-") as place:
         traced = _traced(openvino, network, bundle, Path(place))
-    constants = _Constants(weights_path(replace(bundle, folder=folder)))
+    constants = GraphConstants(weights_path(replace(bundle, folder=folder)))
     documents = {name: constants.moved(*traced[name]) for name in (bundle_format.WINDOW_FILE, bundle_format.MAPS_FILE)}
     for name, document in documents.items():
         check_graph(document, constants.end, f"The graph {name} of {bundle.name}")
@@ -158,7 +158,7 @@ def _store_halves(openvino: ModuleType, model: Any) -> None:
                     place.replace_source_output(converted.output(0))
 
 
-class _Constants:
+class GraphConstants:
     """Constants of graphs, moved to the weights file where it has them, else to a file of their own.
 
     Attributes:

@@ -100,11 +100,12 @@ class OpenVINOEngine(Engine):
         ports = [*window.inputs, *window.outputs]
         shapes = [list(port.partial_shape.to_shape()) for port in ports if port.partial_shape.is_static]
         outputs = shapes[1:]
-        fits = len(window.inputs) == 1 and len(shapes) == len(ports) >= 3 and shapes[0] == wanted
+        fits = len(window.inputs) == 1 and len(shapes) == len(ports) >= 2 and shapes[0] == wanted
         fits = fits and all(len(shape) == 5 and shape[0] == 1 and shape[2:] == wanted[2:] for shape in outputs)
         if fits:
             self.num_classes, self.response_channels = outputs[0][1], sum(shape[1] for shape in outputs[1:])
             self.has_aleatoric = len(maps.outputs) == len(MAPS)
+            self.has_calibration = self.response_channels > 0
             channels = str(self.num_classes + self.response_channels)
             fits = self.num_classes == len(bundle.labels) and len(maps.inputs) == 2
             fits = fits and str(maps.inputs[0].partial_shape[0]) == channels
