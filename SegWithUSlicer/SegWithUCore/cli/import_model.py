@@ -6,14 +6,14 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..util.atomic_files import exists_error, one_writer
 from ..util.errors import InputError, OutputError
-from ..util.input_files import regular_file
+from ..util.input_files import is_there, regular_file
 from .arguments import CommandParser, add_command, axes, check_folder_name, int_between, refuse_if
 from .console import Console
 
@@ -208,61 +208,64 @@ def _notes(job: "Adoption") -> list[str]:
     return [*notes, plan.message]
 
 
-@dataclass(frozen=True)
-class FoundBundle:
-    """A bundle that may have been made of something else.
-
-    Attributes:
-        kind: what was found, with its article.
-    """
-
-    folder: Path
-    kind: str
-
-
 @contextmanager
-def bundle_of(source: Path, spec: Path | None = None) -> Iterator[FoundBundle]:
-    """Yield a bundle made of a folder of one or of an nnU-Net, a zip file of either, or an ONNX file with `spec`.
+def bundle_of(source: Path, spec: Path | None = None) -> Iterator[tuple[Path, str]]:
+    """Yield the folder of a bundle, and what it was: a folder of one or of an nnU-Net, a zip file of either, or ONNX.
 
-    What is made goes with the block.
+    What is made goes with the block; messages name the source.
+
+    Args:
+        spec: of an ONNX file; None for the `.json` beside it.
 
     Raises:
         InputError, UsageError: it is none of these, or it cannot be taken.
     """
-    from ..models.store import NOT_A_MODEL, bundle_folder, work_folder
+    from ..models.store import work_folder
 
+    if not is_there(source):
+        regular_file(source)  # says so
     suffix = source.suffix.lower() if source.is_file() else ""
     refuse_if((spec is not None and suffix != ".onnx", "--spec goes with an ONNX file."))
-    with ExitStack() as stack:
-        if suffix == ".onnx":
-            from ..inference.engines.onnx_graphs import write_onnx_bundle
+    if source.is_dir():
+        with work_folder() as work:
+            yield _found(source, work / "bundle")
+        return
+    with work_folder() as work:
+        try:
+            yield _onnx(source, spec, work) if suffix == ".onnx" else _found(_unpacked(source, work), work / "bundle")
+        except InputError as error:
+            raise InputError(str(error).replace(str(work), str(source))) from error
 
-            beside = source.with_suffix(".json")
-            if spec is None and not beside.exists():
-                what = f"{source} needs a specification: give --spec, or write {beside.name} beside it"
-                raise InputError(f"{what} (docs/models/bring_your_network.md).", "wrong-spec")
-            bundle = write_onnx_bundle(source, spec or beside, stack.enter_context(work_folder()))
-            assert bundle.folder is not None
-            yield FoundBundle(bundle.folder, "an ONNX network")
-            return
-        folder = _unpacked(source, stack.enter_context(work_folder())) if suffix == ".zip" else source
-        if source.is_file() and suffix != ".zip":
-            raise InputError(f"{source} is neither a folder nor a .zip or .onnx file: give one.", NOT_A_MODEL)
-        results = [path.parent for pattern in NNUNET_PLACES for path in sorted(folder.glob(f"{pattern}/plans.json"))]
-        trained = [place for place in results if any(place.glob("fold_*"))]
-        if len(trained) > 1:
-            names = ", ".join(place.name for place in trained)
-            raise InputError(f"{source} holds several nnU-Nets ({names}): give the folder of one.", NOT_A_MODEL)
-        if not trained:
-            yield FoundBundle(bundle_folder(folder), "a model")
-            return
-        from ..models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle
 
-        folds = sorted(path.name.removeprefix("fold_") for path in trained[0].glob("fold_*"))
-        network = read_nnunet_folder(trained[0], folds[0])
-        target = stack.enter_context(work_folder()) / "bundle"
-        write_nnunet_bundle(network, about_of(network, {}), target)
-        yield FoundBundle(target, f"an nnU-Net ({trained[0].name}, fold {folds[0]} of {', '.join(folds)})")
+def _onnx(source: Path, spec: Path | None, target: Path) -> tuple[Path, str]:
+    from ..inference.engines.onnx_graphs import WRONG_SPEC, write_onnx_bundle
+
+    beside = source.with_suffix(".json")
+    if spec is None and not beside.exists():
+        what = f"{source} needs a specification: give --spec, or write {beside.name} beside it"
+        raise InputError(f"{what} (docs/models/bring_your_network.md).", WRONG_SPEC)
+    write_onnx_bundle(source, spec or beside, target)
+    return target, "an ONNX network"
+
+
+def _found(folder: Path, target: Path) -> tuple[Path, str]:
+    """Return the bundle in a folder, or at `target` that of an nnU-Net in it, and what it is."""
+    from ..models.store import NOT_A_MODEL, bundle_folder
+
+    places = [path.parent for pattern in NNUNET_PLACES for path in sorted(folder.glob(f"{pattern}/plans.json"))]
+    trained = {place: sorted(path.name.removeprefix("fold_") for path in place.glob("fold_*")) for place in places}
+    trained = {place: folds for place, folds in trained.items() if folds}
+    if len(trained) > 1:
+        names = ", ".join(place.name for place in trained)
+        raise InputError(f"{folder} holds several nnU-Nets ({names}): give the folder of one.", NOT_A_MODEL)
+    if not trained:
+        return bundle_folder(folder), "a model"
+    from ..models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle
+
+    ((place, folds),) = trained.items()
+    network = read_nnunet_folder(place, folds[0])
+    write_nnunet_bundle(network, about_of(network, {}), target)
+    return target, f"an nnU-Net ({place.name}, fold {folds[0]} of {', '.join(folds)})"
 
 
 NNUNET_PLACES = (".", "*", "*/*", "*/*/*")
@@ -277,6 +280,10 @@ def _unpacked(source: Path, target: Path) -> Path:
     Raises:
         InputError: it is damaged, or has too many files or more bytes than are free.
     """
+    from ..models.store import NOT_A_MODEL
+
+    if source.suffix.lower() != ".zip":
+        raise InputError(f"{source} is neither a folder nor a .zip or .onnx file: give one.", NOT_A_MODEL)
     regular_file(source)
     try:
         with zipfile.ZipFile(source) as archive:
@@ -285,7 +292,7 @@ def _unpacked(source: Path, target: Path) -> Path:
             if len(entries) > MAXIMUM_ENTRIES or size > free:
                 what = f"{len(entries)} files of {size / 1e6:.0f} MB, {free / 1e6:.0f} MB are free"
                 raise InputError(f"{source} is too large to be unpacked ({what}): unpack what is needed.", "large-file")
-            archive.extractall(target)  # within it: names that lead elsewhere are changed
+            archive.extractall(target / source.stem)  # within it: names that lead elsewhere are changed
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError, ValueError) as error:
         raise InputError(f"{source} cannot be unpacked ({error}): copy it again.", "damaged-file") from error
-    return target
+    return target / source.stem

@@ -309,13 +309,14 @@ def run_import(options: argparse.Namespace, console: Console) -> int:
     from ..models.store import import_model
     from .import_model import bundle_of
 
-    with console.progress(f"import {options.source.name}") as progress, bundle_of(options.source, options.spec) as found:
-        folder = import_model(found.folder, progress, options.source)
+    begin = f"import {options.source.name}"
+    with console.progress(begin) as progress, bundle_of(options.source, options.spec) as (made, kind):
+        folder = import_model(made, progress, options.source)
     bundle = read_bundle(folder)
-    about, licences = bundle.about, "weights {licence_weights}, training data {licence_data}".format_map(bundle.about)
-    structures = ", ".join(label.name for label in bundle.labels[1:])
-    data = {"model": about["name"], "version": about["version"], "folder": str(folder), "new": True, "found": found.kind}
-    text = f"Found {found.kind} of {structures}. {about['name']} {about['version']} is installed in {folder}; {licences}"
+    about, structures = bundle.about, ", ".join(label.name for label in bundle.labels[1:])
+    data = {"model": about["name"], "version": about["version"], "folder": str(folder), "new": True, "found": kind}
+    licences = f"weights {about['licence_weights']}, training data {about['licence_data']}"
+    text = f"Found {kind} of {structures}. {about['name']} {about['version']} is installed in {folder}; {licences}"
     console.result(text, data)
     return 0
 

@@ -363,7 +363,7 @@ def test_damaged_and_other_sources_are_refused(segwithu: Command, tiny: Path, tm
     os.mkfifo(tmp_path / "pipe")
     torn = Path(shutil.copytree(tiny, tmp_path / "torn"))
     (torn / WEIGHTS).write_bytes(b"x")
-    kinds = {"nnunet": "not-a-model", "model.zip": "not-a-model", "pipe": "not-a-model", "absent": "not-a-model"}
+    kinds = {"nnunet": "not-a-model", "model.zip": "damaged-file", "pipe": "not-a-model", "absent": "missing-file"}
     for name, code in {**kinds, "torn": "damaged-bundle"}.items():
         outcome = segwithu("models", "import", tmp_path / name)
         refused(outcome, code, name)

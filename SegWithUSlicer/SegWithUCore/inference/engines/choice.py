@@ -102,15 +102,16 @@ def open_engine(bundle: Bundle, engine: str = AUTO, device: str = AUTO) -> "tupl
         from .mask_engine import MaskEngine
 
         return MaskEngine(bundle), "it has no network"
+    if bundle.backbone.kind == ONNX:
+        if not engine_order(bundle, engine, device):
+            problem = f"{only_graphs(bundle)}: the engine openvino runs it, on the CPU."
+            raise UsageError(problem, "contradicting-options")
+        return _openvino_asked(bundle, device), "it was an ONNX file"
     return _chosen(bundle, engine, device)
 
 
 def _chosen(bundle: Bundle, engine: str, device: str) -> "tuple[Engine, str]":
     """Load the network of a bundle that has one; as `open_engine`."""
-    if bundle.backbone.kind == ONNX:
-        if engine == TORCH or device not in (AUTO, "cpu"):
-            raise UsageError(f"{only_graphs(bundle)}: the engine openvino runs it, on the CPU.", "contradicting-options")
-        return _openvino_asked(bundle, device), "it was an ONNX file"
     if engine != AUTO:
         asked = _openvino_asked(bundle, device) if engine == OPENVINO else _torch(bundle, device, "it is not installed")
         return asked, "as asked for"

@@ -79,23 +79,48 @@ def add_graphs(bundle: Bundle, folder: Path) -> Bundle:
     network = load_network(bundle)
     with tempfile.TemporaryDirectory(prefix="segwithu-graphs-") as place:
         traced = _traced(openvino, network, bundle, Path(place))
-    constants = GraphConstants(weights_path(replace(bundle, folder=folder)))
-    documents = {name: constants.moved(*traced[name]) for name in (bundle_format.WINDOW_FILE, bundle_format.MAPS_FILE)}
+    files = write_graphs(folder, traced, f"The graph of {bundle.name}")
+    return _described(bundle, folder, files, network, openvino)
+
+
+def serialise(openvino: ModuleType, model: Any, path: Path) -> tuple[bytes, bytes]:
+    """Return XML and constants of a graph as OpenVINO writes them; nothing stays at `path`."""
+    files = (path, path.with_suffix(".bin"))
+    openvino.save_model(model, path, compress_to_fp16=False)  # by default it would store halves
+    content = (files[0].read_bytes(), files[1].read_bytes())
+    for file in files:
+        file.unlink()
+    return content
+
+
+def write_graphs(folder: Path, graphs: dict[str, tuple[bytes, bytes]], *refusal: str) -> dict[str, str]:
+    """Write graphs beside the weights file, which holds what constants it has; returns the hash of each file.
+
+    Args:
+        graphs: by file, as `serialise` returns them.
+        refusal: source, remedy and code as for `check_graph`.
+
+    Raises:
+        InputError: a graph holds an operation that those of this program do not have.
+    """
+    constants = _Constants(folder / bundle_format.WEIGHTS_FILE)
+    documents = {name: constants.moved(*graphs[name]) for name in (bundle_format.WINDOW_FILE, bundle_format.MAPS_FILE)}
     for name, document in documents.items():
-        check_graph(document, constants.end, f"The graph {name} of {bundle.name}")
+        check_graph(document, constants.end, *refusal)
         (folder / name).write_bytes(document)
     (folder / bundle_format.CONSTANTS_FILE).write_bytes(constants.others)
-    return _described(bundle, folder, network, openvino)
+    return {name: file_sha256(folder / name) for name in bundle_format.GRAPH_FILES}
 
 
-def _described(bundle: Bundle, folder: Path, network: "SegWithU", openvino: ModuleType) -> Bundle:
+def _described(
+    bundle: Bundle, folder: Path, files: dict[str, str], network: "SegWithU", openvino: ModuleType
+) -> Bundle:
     """Compare both engines on one input, and write the description."""
     import torch
 
     from .openvino_engine import OpenVINOEngine
     from .torch_engine import TorchEngine
 
-    files = {name: file_sha256(folder / name) for name in bundle_format.GRAPH_FILES}
     versions = {"openvino": openvino_version(openvino), "torch": torch.__version__, "segwithu-slicer": __version__}
     head, weights = bundle.default_head.name, bundle.weights_sha256
     graphs = Graphs(head, weights, network.window_bytes, files, versions, largest_difference={})
@@ -135,11 +160,10 @@ def _traced(openvino: ModuleType, network: "SegWithU", bundle: Bundle, place: Pa
                 model = openvino.convert_model(module.eval(), example_input=example, input=shapes)
             if is_rounded:
                 _store_halves(openvino, model)
-            openvino.save_model(model, path, compress_to_fp16=False)  # by default it would store halves
+            found[name] = serialise(openvino, model, path)
         except Exception as error:
             words = " ".join(str(error).split())[:300]
             raise InputError(f"OpenVINO cannot convert the network of '{bundle.name}' ({words}): use torch.") from error
-        found[name] = (path.read_bytes(), path.with_suffix(".bin").read_bytes())
     return found
 
 
@@ -158,7 +182,7 @@ def _store_halves(openvino: ModuleType, model: Any) -> None:
                     place.replace_source_output(converted.output(0))
 
 
-class GraphConstants:
+class _Constants:
     """Constants of graphs, moved to the weights file where it has them, else to a file of their own.
 
     Attributes:

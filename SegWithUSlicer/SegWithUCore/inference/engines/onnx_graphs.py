@@ -4,28 +4,19 @@ So an imported network is checked, hashed and run as every other one that has co
 maps are those of the softmax: what the image says of errors is for the second stage.
 """
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from ...models.bundle import (
-    CONSTANTS_FILE,
-    GRAPH_FILES,
-    LICENCE_FILE,
-    MAPS_FILE,
-    WINDOW_FILE,
-    Bundle,
-    Graphs,
-    bundle_from_json,
-    file_sha256,
-)
+from ...models.bundle import LICENCE_FILE, MAPS_FILE, WINDOW_FILE, Bundle, Graphs, bundle_from_json, file_sha256
 from ...models.bundle_files import verify_tensors
-from ...models.graphs import BYTES, check_graph
+from ...models.graphs import BYTES
 from ...models.model_card import licence_notice, write_description
 from ...network.specs import ONNX
 from ...util.errors import NEEDS_PACKAGE, InputError, UsageError
@@ -33,7 +24,7 @@ from ...util.input_files import read_bounded
 from ...util.paths import WEIGHTS_FILE
 from ...util.strict_json import read_json_object, shown
 from ...version import __version__
-from .compiled_graphs import FEWEST_HALVES, GraphConstants, example_window
+from .compiled_graphs import FEWEST_HALVES, example_window, serialise, write_graphs
 from .openvino_engine import OpenVINOEngine
 from .openvino_import import OpenVINOImportError, import_openvino, openvino_version
 
@@ -52,46 +43,35 @@ SUM_TOLERANCE = 1e-3
 INLINE = "save it as one file (torch.onnx.export(..., external_data=False))"
 
 
-@dataclass(frozen=True)
-class OnnxSpec:
-    """What an ONNX file does not say of itself, as its specification says it.
-
-    Attributes:
-        bundle: about, input and labels as in a recipe; without weights.
-        output: "logits" or "probabilities".
-        output_name: of the output that is meant, None for the only one.
-    """
-
-    bundle: Bundle
-    output: str
-    output_name: str | None = None
-
-
-def read_spec(path: Path) -> OnnxSpec:
+def read_spec(path: Path) -> Bundle:
     """Read the specification of an ONNX file: blocks `about`, `input` and `labels` as in a recipe, and `output`.
+
+    Returns:
+        The description without weights; the arguments of its backbone are `output` and `output_name`.
 
     Raises:
         InputError: unreadable, or a block is missing, unknown or not as in a recipe.
     """
-    data = read_json_object(path, REMEDY)
-    data.pop("$schema", None)
-    name, kind = data.pop("output_name", None), data.pop("output", None)
-    if set(data) != set(BLOCKS) or not isinstance(name, str | None):
-        what = f"{path} has the blocks {shown(sorted(data))}, not {', '.join(BLOCKS)}"
+
+    def refuse(what: str) -> NoReturn:
         raise InputError(f"{what}: {REMEDY}.", WRONG_SPEC)
-    if kind not in (LOGITS, PROBABILITIES):
-        raise InputError(f"{path} has {shown(kind)} at output, not {LOGITS} or {PROBABILITIES}: {REMEDY}.", WRONG_SPEC)
-    head = {"name": HEAD, "default": True, "variant": HEAD, "taps": [ONNX], "feature_channels": 1, "probes": 0,
-            "aleatoric": False}  # fmt: skip
-    data |= {"format_version": 1, "backbone": {"kind": ONNX, "arguments": {"output": kind}, "size_divisor": 1},
-             "heads": [head], "weights_sha256": "0" * 64, **dict.fromkeys(NOT_YET)}  # fmt: skip
+
+    data = read_json_object(path, REMEDY)
+    arguments = {"output": data.pop("output", None), "output_name": data.pop("output_name", None)}
+    if set(data) != set(BLOCKS) or not isinstance(arguments["output_name"], str | None):
+        refuse(f"{path} has the blocks {shown(sorted(data))}, not {', '.join(BLOCKS)} and output")
+    if arguments["output"] not in (LOGITS, PROBABILITIES):
+        refuse(f"{path} has {shown(arguments['output'])} at output, not {LOGITS} or {PROBABILITIES}")
+    head = {"name": HEAD, "default": True, "variant": HEAD, "taps": [ONNX], "feature_channels": 1, "probes": 0}
+    data |= {"format_version": 1, "backbone": {"kind": ONNX, "arguments": arguments, "size_divisor": 1}}
+    data |= {"heads": [{**head, "aleatoric": False}], "weights_sha256": "0" * 64, **dict.fromkeys(NOT_YET)}
     try:
         bundle = bundle_from_json(data, None, str(path), REMEDY)
     except InputError as error:
         raise InputError(str(error).removesuffix(f" [{error.code}]"), WRONG_SPEC) from error
     if bundle.input.precision != "float32":
-        raise InputError(f"{path} has a precision other than float32, which graphs compute in: {REMEDY}.", WRONG_SPEC)
-    return OnnxSpec(bundle, kind, name)
+        refuse(f"{path} has a precision other than float32, which graphs compute in")
+    return bundle
 
 
 def write_onnx_bundle(source: Path, spec: Path, folder: Path) -> Bundle:
@@ -107,92 +87,107 @@ def write_onnx_bundle(source: Path, spec: Path, folder: Path) -> Bundle:
     except OpenVINOImportError as error:
         raise UsageError(f"OpenVINO reads ONNX files, but {error}: pip install openvino.", NEEDS_PACKAGE) from error
     window = _window_graph(openvino, content, wanted, source)
-    serialised = {}
-    for file, model in ((WINDOW_FILE, window), (MAPS_FILE, _maps_graph(openvino, len(wanted.bundle.labels)))):
-        openvino.save_model(model, folder / file, compress_to_fp16=False)
-        constants = (folder / file).with_suffix(".bin")
-        serialised[file] = ((folder / file).read_bytes(), constants.read_bytes())
-        constants.unlink()
-    none = np.zeros(1, np.float32)  # a bundle has tensors of each part
+    models = {WINDOW_FILE: window, MAPS_FILE: _maps_graph(openvino, len(wanted.labels))}
+    serialised = {name: serialise(openvino, model, folder / name) for name, model in models.items()}
     weights = {f"backbone.{number}": values for number, values in enumerate(_weights(window))}
+    none = np.zeros(1, np.float32)  # a bundle has tensors of each part
     save_file({"backbone.none": none, f"heads.{HEAD}.none": none, **weights}, folder / WEIGHTS_FILE)
     (folder / WEIGHTS_FILE).chmod(0o644)
-    kept = GraphConstants(folder / WEIGHTS_FILE)
-    documents = {file: kept.moved(*pair) for file, pair in serialised.items()}
-    for file, document in documents.items():
-        check_graph(document, kept.end, f"{source}, as OpenVINO reads it,", "export it without", UNUSABLE)
-        (folder / file).write_bytes(document)
-    (folder / CONSTANTS_FILE).write_bytes(kept.others)
-    digest, files = file_sha256(folder / WEIGHTS_FILE), {name: file_sha256(folder / name) for name in GRAPH_FILES}
+    refusal = (f"{source}, as OpenVINO reads it,", "export it without", UNUSABLE)
+    files, digest = write_graphs(folder, serialised, *refusal), file_sha256(folder / WEIGHTS_FILE)
     versions = {"openvino": openvino_version(openvino), "segwithu-slicer": __version__}
-    voxels = int(np.prod(wanted.bundle.input.window))
-    graphs = Graphs(HEAD, digest, _live_bytes(window) / voxels, files, versions, largest_difference={})
-    about = {**wanted.bundle.about, "origin": f"{source.name}, SHA-256 {file_sha256(source)}"}
-    made = replace(wanted.bundle, about=about, folder=folder, weights_sha256=digest, graphs=graphs)
+    live = _live_bytes(window) / int(np.prod(wanted.input.window))
+    about = {**wanted.about, "origin": f"{source.name}, SHA-256 {hashlib.sha256(content).hexdigest()}"}
+    graphs = Graphs(HEAD, digest, live, files, versions, largest_difference={})
+    made = replace(wanted, about=about, folder=folder, weights_sha256=digest, graphs=graphs)
     verify_tensors(made)
-    _check_output(made, wanted, source)
+    _check_output(made, source)
     (folder / LICENCE_FILE).write_text(licence_notice(about), encoding="utf-8")
     return write_description(made, folder, str(spec))
 
 
-def _window_graph(openvino: ModuleType, content: bytes, wanted: OnnxSpec, source: Path) -> Any:
+def _check(fine: bool, source: Path, what: str, remedy: str = "correct its specification or export it again") -> None:
+    if not fine:
+        raise InputError(f"{source} {what}: {remedy}.", UNUSABLE)
+
+
+def _read(openvino: ModuleType, content: bytes, source: Path) -> Any:
+    """Read an ONNX network with one input as a model of OpenVINO's.
+
+    Raises:
+        InputError: it is none, has parts in other files, or operations that OpenVINO does not know.
+    """
+    try:
+        is_split = _keeps_data_elsewhere(memoryview(content), "model")
+        _check(not is_split, source, "keeps its weights in another file", INLINE)
+        model = openvino.Core().read_model(content, b"")
+    except (IndexError, RecursionError, RuntimeError) as error:
+        raise InputError(
+            f"{source} is not an ONNX network that OpenVINO can read ({_short(error)}).", UNUSABLE
+        ) from error
+    _check(len(model.inputs) == 1, source, f"has {len(model.inputs)} inputs, not one with all channels")
+    return model
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[-300:].removesuffix(".")
+
+
+def _window_graph(openvino: ModuleType, content: bytes, wanted: Bundle, source: Path) -> Any:
     """Read an ONNX network as a graph from one window (1, channels, z, y, x) to logits of all classes.
 
     Raises:
         InputError: OpenVINO cannot read it, or it does not fit its specification.
     """
-
-    def check(fine: bool, what: str, remedy: str = "correct its specification or export it again") -> None:
-        if not fine:
-            raise InputError(f"{source} {what}: {remedy}.", UNUSABLE)
-
-    ops, spec, classes = openvino.opset13, wanted.bundle.input, len(wanted.bundle.labels)
-    try:
-        external = _keeps_data_elsewhere(memoryview(content), "model")
-    except (IndexError, RecursionError):
-        external = None
-    check(external is not None, "is not an ONNX file, or is truncated", "export it again")
-    check(not external, "keeps its weights in another file", INLINE)
-    try:
-        model = openvino.Core().read_model(content, b"")
-    except RuntimeError as error:
-        check(False, f"is not a network that OpenVINO can read ({' '.join(str(error).split())[-300:]})", "export it again")
-    check(len(model.inputs) == 1, f"has {len(model.inputs)} inputs, not one with all channels")
+    model, arguments, classes = _read(openvino, content, source), wanted.backbone.arguments, len(wanted.labels)
     image, names = model.inputs[0], [next(iter(port.get_names()), "") for port in model.outputs]
-    found = names.index(wanted.output_name) if wanted.output_name in names else 0 if len(names) == 1 else None
-    check(found is not None, f"has the outputs {', '.join(names)[:200]}", "name one of them at output_name")
-    shape = [1, len(spec.channels), *spec.window_zyx]
+    name, listed = arguments["output_name"] or names[0], ", ".join(names)[:200]
+    is_named = name in names and (arguments["output_name"] or len(names) == 1)
+    _check(is_named, source, f"has the outputs {listed}", "name one of them at output_name")
+    shape = [1, len(wanted.input.channels), *wanted.input.window_zyx]
     is_flat = image.partial_shape.rank.is_static and image.partial_shape.rank.get_length() == 4
     if is_flat:
-        check(shape.pop(2) == 1, "takes slices", "give its specification a window of one slice, [x, y, 1]")
+        _check(shape.pop(2) == 1, source, "takes slices", "give its specification a window of one slice, [x, y, 1]")
     takes = openvino.PartialShape(shape)
-    check(image.partial_shape.compatible(takes), f"takes {image.partial_shape}, not {takes} (channels, window)")
+    _check(
+        image.partial_shape.compatible(takes), source, f"takes {image.partial_shape}, not {takes} (channels, window)"
+    )
     try:
         model.reshape({image: takes})
     except RuntimeError as error:
-        check(False, f"does not take {takes} ({' '.join(str(error).split())[-200:]})")
-    for op in model.get_ops():
-        if op.get_type_name() == "MVN":
-            _pool_norm(ops, op)
-    output = model.outputs[found].get_node().input_value(0)
+        raise InputError(f"{source} does not take {takes} ({_short(error)}): correct its window.", UNUSABLE) from error
+    ops = openvino.opset13
+    _rewrite(ops, model)
+    output = model.outputs[names.index(name)].get_node().input_value(0)
     gives, kind = output.get_partial_shape(), output.get_element_type().get_type_name()
     sizes = list(gives.to_shape()) if gives.is_static else []
     is_one = classes == 2 and sizes == [1, 1, *shape[2:]]
-    check(is_one or sizes == [1, classes, *shape[2:]], f"gives {gives}, not one channel for each of {classes} labels")
-    check(kind in ("f32", "f16"), f"gives {kind}, not {wanted.output}")
-    given = ops.parameter([1, len(spec.channels), *spec.window_zyx], np.float32, "image")
-    taken = ops.squeeze(given, ops.constant([2])) if is_flat else given
-    if (kind := image.get_element_type().get_type_name()) != "f32":
-        taken = ops.convert(taken, kind)
-    for place in image.get_target_inputs():
-        place.replace_source_output(taken.output(0))
-    logits = ops.convert(output, "f32")
-    if is_one:
-        logits = _both_classes(ops, logits, wanted.output)
-    elif wanted.output == PROBABILITIES:
-        logits = ops.log(ops.maximum(logits, np.float32(LEAST_PROBABILITY)))
-    logits = ops.unsqueeze(logits, ops.constant([2])) if is_flat else logits
-    return openvino.Model([logits], [given], "window")
+    fits = is_one or sizes == [1, classes, *shape[2:]]
+    _check(fits, source, f"gives {gives}, not one channel for each of {classes} labels")
+    _check(kind in ("f32", "f16"), source, f"gives {kind}, not {arguments['output']}")
+    given = ops.parameter([*shape[:2], *wanted.input.window_zyx], np.float32, "image")
+    slices = ops.constant([2])
+    taken = ops.convert(ops.squeeze(given, slices) if is_flat else given, image.get_element_type().get_type_name())
+    _replace(image, taken.output(0))
+    logits = _logits(ops, ops.convert(output, "f32"), arguments["output"], is_one)
+    return openvino.Model([ops.unsqueeze(logits, slices) if is_flat else logits], [given], "window")
+
+
+def _logits(ops: Any, values: Any, output: str, is_one: bool) -> Any:
+    """Make logits of all classes of what a network gives, also of the only structure's channel, by its sigmoid."""
+    if output == PROBABILITIES:
+        shares = ops.concat([ops.subtract(np.float32(1), values), values], 1) if is_one else values
+        return ops.log(ops.maximum(shares, np.float32(LEAST_PROBABILITY)))
+    return ops.concat([ops.multiply(values, np.float32(0)), values], 1) if is_one else values
+
+
+def _rewrite(ops: Any, model: Any) -> None:
+    """Leave out what only new versions of OpenVINO know, and replace norms that lose accuracy."""
+    for op in model.get_ops():
+        if op.get_type_name() == "MVN":
+            _pool_norm(ops, op)
+        elif op.get_type_name() == "Identity":
+            _replace(op.output(0), op.input_value(0))
 
 
 PARTS = {
@@ -226,17 +221,14 @@ def _keeps_data_elsewhere(message: memoryview, kind: str) -> bool:
 
     while place < len(message):
         field, wire = divmod(number(), 8)
-        size = {0: 0, 1: 8, 5: 4}.get(wire)
-        if wire == 0:
-            number()
-        elif size is None:
-            size = number() if wire == 2 else len(message) + 1
-        if place + (size or 0) > len(message):
-            raise IndexError("truncated")
+        value = number() if wire in (0, 2) else 0
+        end = place + {0: 0, 1: 8, 2: value, 5: 4}.get(wire, len(message) + 1)
+        if end > len(message):
+            raise IndexError("the file is truncated or something else")
         part = PARTS[kind].get(field) if wire == 2 else None
-        if part == "elsewhere" or (part and _keeps_data_elsewhere(message[place : place + (size or 0)], part)):
+        if part == "elsewhere" or (part and _keeps_data_elsewhere(message[place:end], part)):
             return True
-        place += size or 0
+        place = end
     return False
 
 
@@ -246,32 +238,25 @@ def _pool_norm(ops: Any, norm: Any) -> None:
     spatial = list(features.get_shape())[2:]
     rank, attributes = len(spatial) + 2, norm.get_attributes()
     is_whole = axes.get_type_name() == "Constant" and sorted(np.mod(axes.data.ravel(), rank)) == list(range(2, rank))
-    if not is_whole or not spatial or not attributes["normalize_variance"]:
+    if not is_whole or len(spatial) < 2 or not attributes["normalize_variance"]:
         return
-    kernels = ([1, *spatial[1:]], [spatial[0], *(1 for _ in spatial[1:])])
+    ones, none = [1] * len(spatial), [0] * len(spatial)
 
     def mean(values: Any) -> Any:
-        for kernel in kernels:
-            none = [0] * len(kernel)
-            values = ops.avg_pool(values, [1] * len(kernel), none, none, kernel, True)
-        return values
+        within = ops.avg_pool(values, ones, none, none, [1, *spatial[1:]], True)
+        return ops.avg_pool(within, ones, none, none, [spatial[0], *ones[1:]], True)
 
     centred = ops.subtract(features, mean(features))
     variance = mean(ops.multiply(centred, centred))
     epsilon, is_inside = np.float32(attributes["eps"]), str(attributes["eps_mode"]).lower().startswith("inside")
     root = ops.sqrt(ops.add(variance, epsilon)) if is_inside else ops.add(ops.sqrt(variance), epsilon)
-    pooled = ops.divide(centred, root)
-    for place in norm.output(0).get_target_inputs():
-        place.replace_source_output(pooled.output(0))
+    _replace(norm.output(0), ops.divide(centred, root).output(0))
 
 
-def _both_classes(ops: Any, single: Any, output: str) -> Any:
-    """Give the background a channel beside that of the only structure, so that the softmax is its sigmoid."""
-    if output == PROBABILITIES:
-        floor = np.float32(LEAST_PROBABILITY)
-        inside, outside = (ops.log(ops.maximum(each, floor)) for each in (single, ops.subtract(np.float32(1), single)))
-        return ops.concat([outside, inside], 1)
-    return ops.concat([ops.multiply(single, np.float32(0)), single], 1)
+def _replace(value: Any, other: Any) -> None:
+    """Let what reads one value of a graph read another one."""
+    for place in value.get_target_inputs():
+        place.replace_source_output(other)
 
 
 def _maps_graph(openvino: ModuleType, classes: int) -> Any:
@@ -315,12 +300,11 @@ def _live_bytes(graph: Any) -> int:
     return most
 
 
-def _check_output(bundle: Bundle, wanted: OnnxSpec, source: Path) -> None:
-    """Run one window: refuse what is not finite, or is no logits or probabilities although the specification says so."""
+def _check_output(bundle: Bundle, source: Path) -> None:
+    """Run one window; refuse what is not finite, or neither logits nor probabilities although so specified."""
     (logits,) = OpenVINOEngine(bundle).window(example_window(len(bundle.input.channels), bundle.input.window_zyx))
-    total = np.exp(np.minimum(logits, 50.0)).sum(0) if wanted.output == PROBABILITIES else logits.sum(0)
-    is_one = bool(np.abs(total - 1).max() < SUM_TOLERANCE)
-    if wanted.output == PROBABILITIES and not is_one:
-        raise InputError(f"{source} gives values that do not sum to 1, not probabilities: set output to logits.", UNUSABLE)
-    if wanted.output == LOGITS and is_one and logits.min() >= 0:
-        raise InputError(f"{source} gives probabilities, not logits: set output to probabilities.", UNUSABLE)
+    output, total = bundle.backbone.arguments["output"], np.exp(np.minimum(logits, 9)).sum(0)
+    if output == PROBABILITIES and np.abs(total - 1).max() > SUM_TOLERANCE:
+        raise InputError(f"{source} gives values that do not sum to 1, not probabilities: see output.", UNUSABLE)
+    if output == LOGITS and logits.min() >= 0 and logits.max() <= 1:
+        raise InputError(f"{source} gives values from 0 to 1, probabilities, not logits: see output.", UNUSABLE)
