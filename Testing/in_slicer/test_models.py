@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from model_registry import add_to_registry
+from onnx_files import write_network
 from opened_module import Opened, alive
 from segwithu_command import MODEL, MODEL_VERSION
 
@@ -107,11 +108,32 @@ def test_what_cannot_be_installed_is_one_sentence_and_leaves_nothing(
 ) -> None:
     good = shutil.copytree(registry / "liver-1.2.0", tmp_path / "fetched" / "liver")
     said = store.click("importFolderButton", str(good))
-    assert said == ["Import liver: it is installed."] and store.rows()["liver@1.2.0"] == "installed"
+    assert (
+        said == ["Import liver: found a model; liver 1.2.0 is installed."]
+        and store.rows()["liver@1.2.0"] == "installed"
+    )
     said = store.click("importFolderButton", str(good))
     assert len(said) == 1 and "[exists-already]" in said[0]
     assert store.click("importFolderButton", "") == said  # nothing was chosen
     assert sorted(path.name for path in (tmp_path / "models").iterdir() if path.name[0] != ".") == ["liver-1.2.0"]
+
+
+def test_zip_and_onnx_files_are_imported_and_named(store: Store, registry: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "liver"), "zip", registry / "liver-1.2.0")
+    said = store.click("importFileButton", archive)
+    assert said == ["Import liver.zip: found a model; liver 1.2.0 is installed."]
+    file = write_network(tmp_path)
+    assert store.click("importFileButton", str(file)) == [
+        "Import bright.onnx: found an ONNX network; bright 1.0.0 is installed."
+    ]
+    assert store.rows()["bright@1.0.0"] == "installed" and "bright" in store.offered()
+    store.panel.select("bright@1.0.0")
+    assert "Not calibrated" in store.ui.modelsInfoLabel.text
+    file.with_suffix(".json").unlink()
+    (sentence,) = store.click("importFileButton", str(file))
+    assert "bright.json" in sentence and "[wrong-spec]" in sentence
+    names = sorted(path.name for path in (tmp_path / "models").iterdir() if path.name[0] != ".")
+    assert names == ["bright-1.0.0", "liver-1.2.0"]
 
 
 def test_a_model_that_comes_during_a_run_is_offered_when_that_has_ended(

@@ -1,13 +1,12 @@
 """Every command of README and docs is one that the program knows; those of the first pages run, in an empty folder."""
 
-import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from documented_commands import commands
 from repository import ROOT
 from segwithu_command import Command, child
 
@@ -17,15 +16,6 @@ PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").r
 FIRST_PAGES = ("README.md", "docs/user/commandline.md", "docs/user/browser.md", "docs/user/export.md")
 RUN_ELSEWHERE = ("export-dicom", "--behind-proxy")
 """Commands of the first pages that want a DICOM series or a proxy; they have tests of their own."""
-
-
-def commands(page: Path) -> Iterator[list[str]]:
-    """Yield the words of each `segwithu` command in the code blocks of a page, as a shell reads them."""
-    for block in re.findall(r"^ *```\w*\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True) if line.strip().startswith("segwithu ") else []
-            if words:
-                yield words[1:]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=lambda page: page.name)

@@ -24,6 +24,7 @@ from .widgets import GuiConnections, connect_clicks, fit_columns, fit_rows, put_
 REGISTRY_SETTING, PLACE_SETTING = "SegWithU/Registry", "SegWithU/ModelsPlace"
 STORE_PACKAGES = ("jsonschema", "packaging", "requests", "safetensors")
 """Without any of these no command of the store runs; Slicer ships some."""
+FILES = "*.zip *.onnx"
 _LEAST_ROWS, _MOST_ROWS = 3, 8
 _WIDEST_PX = (170, 120, 80, 80, 200)
 
@@ -52,7 +53,8 @@ class ModelsPanel:
             ui,
             refreshModelsButton=self.refresh,
             downloadModelButton=self.download,
-            importFolderButton=self.import_folder,
+            importFolderButton=lambda: self._import(qt.QFileDialog.getExistingDirectory, _("Folder of a model")),
+            importFileButton=lambda: self._import(qt.QFileDialog.getOpenFileName, _("File of a model"), FILES),
             deleteModelButton=self.delete,
             cancelModelButton=self.cancel,
         )
@@ -65,7 +67,7 @@ class ModelsPanel:
         """Show what can be done now."""
         ui, row, busy = self.ui, self.selected, self.is_busy
         ui.modelsInfoLabel.text = "\n".join(about_lines(row))
-        for widget in (ui.refreshModelsButton, ui.importFolderButton, ui.registryEdit):
+        for widget in (ui.refreshModelsButton, ui.importFolderButton, ui.importFileButton, ui.registryEdit):
             widget.enabled = not busy
         ui.downloadModelButton.enabled = not busy and row is not None and row.folder is None
         ui.deleteModelButton.enabled = not busy and row is not None and row.own
@@ -136,10 +138,9 @@ class ModelsPanel:
         if row is not None and _agrees(model_store.download_question(row)):
             self._begin(model_store.download(row))
 
-    def import_folder(self) -> None:
-        """Install from the folder of a bundle."""
-        title = _("Folder of a model")
-        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, setting(PLACE_SETTING))
+    def _import(self, choose: Callable[..., Any], title: str, *kinds: str) -> None:
+        """Install what is chosen: a folder or a file."""
+        chosen = choose(slicer.util.mainWindow(), title, setting(PLACE_SETTING), *kinds)
         if chosen:
             set_setting(PLACE_SETTING, str(Path(str(chosen)).parent))
             self._begin(model_store.import_model(Path(str(chosen))))
@@ -181,7 +182,8 @@ class ModelsPanel:
             self._stage = self.ui.modelsStageLabel.text = ", ".join(filter(None, parts))
 
         def ended(end: CommandEnd) -> None:
-            done = _("it was cancelled, and nothing was changed.") if end.cancelled else task.done
+            done = task.done.format_map(end.result) if end.result else task.done
+            done = _("it was cancelled, and nothing was changed.") if end.cancelled else done
             self._message, self._stage = "\n".join(end.errors) or f"{task.title}: {done}", ""
             if end.result is not None and "models" in end.result:
                 self._offered = [ModelRow.from_json(row) for row in end.result["models"]]

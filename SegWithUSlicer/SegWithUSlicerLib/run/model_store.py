@@ -230,9 +230,10 @@ def download(row: ModelRow) -> ModelTask:
 
 
 def import_model(source: Path) -> ModelTask:
-    """Install a bundle from a folder."""
+    """Install a model from a folder or a file."""
     title, target = _("Import {name}").format(name=source.name), user_models_folder() / source.name
-    return ModelTask(title, ("models", "import", str(source)), target, _("it is installed."))
+    done = _("found {found}; {model} {version} is installed.")
+    return ModelTask(title, ("models", "import", str(source)), target, done)
 
 
 def delete(row: ModelRow) -> ModelTask:

@@ -141,9 +141,8 @@ def _window_graph(openvino: ModuleType, content: bytes, wanted: Bundle, source: 
     """
     model, arguments, classes = _read(openvino, content, source), wanted.backbone.arguments, len(wanted.labels)
     image, names = model.inputs[0], [next(iter(port.get_names()), "") for port in model.outputs]
-    name, listed = arguments["output_name"] or names[0], ", ".join(names)[:200]
-    is_named = name in names and (arguments["output_name"] or len(names) == 1)
-    _check(is_named, source, f"has the outputs {listed}", "name one of them at output_name")
+    name, listed = arguments["output_name"], ", ".join(names)[:200]
+    _check(name in names or [name, len(names)] == [None, 1], source, f"has the outputs {listed}", "see output_name")
     shape = [1, len(wanted.input.channels), *wanted.input.window_zyx]
     is_flat = image.partial_shape.rank.is_static and image.partial_shape.rank.get_length() == 4
     if is_flat:
@@ -158,7 +157,7 @@ def _window_graph(openvino: ModuleType, content: bytes, wanted: Bundle, source: 
         raise InputError(f"{source} does not take {takes} ({_short(error)}): correct its window.", UNUSABLE) from error
     ops = openvino.opset13
     _rewrite(ops, model)
-    output = model.outputs[names.index(name)].get_node().input_value(0)
+    output = model.outputs[names.index(name) if name else 0].get_node().input_value(0)
     gives, kind = output.get_partial_shape(), output.get_element_type().get_type_name()
     sizes = list(gives.to_shape()) if gives.is_static else []
     is_one = classes == 2 and sizes == [1, 1, *shape[2:]]
