@@ -3,11 +3,13 @@
     python Testing/Benchmarks/nnunet_equality.py --work DIR --data ../shared/data/hippocampus [--iterations 60]
 
 Needs nnunetv2 (2.8.1 was used) beside this project's own packages; nothing is downloaded. nnU-Net plans and trains a
-small network for two short epochs on eight real cases; then its plans are varied (spacing, axes, windows,
-normalisation) with the same weights, and each variant is imported and run on a case that was not trained on. After so
-short a training everything is called background: the output layer's bias for background is lowered, for both programs
-alike, until 4 % of the case are structures, so that there is something to compare. Exits 1 when logits of one prepared
-window differ by 1e-4 or more.
+small network for two short epochs on eight real cases, and another one with the plans of its residual encoder; then the
+plans of the first are varied (spacing, axes, windows, normalisation, a configuration 3d_lowres) with the same weights,
+and each variant is imported and run on a case that was not trained on. After so short a training everything is called
+background: the output layer's bias for background is lowered, for both programs alike, until 4 % of the case are
+structures, so that there is something to compare. nnU-Net sums windows in float16; `differing_voxels_float32` counts
+the voxels that differ where it is made to sum in float32. Exits 1 when logits of one prepared window differ by 1e-4 or
+more.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SegWithUSlicer")]
@@ -35,6 +38,8 @@ from SegWithUCore.inference.segment import segment  # noqa: E402
 from SegWithUCore.io.volume import read_image  # noqa: E402
 from SegWithUCore.models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle  # noqa: E402
 
+PLANNERS = {"nnUNetPlans": "ExperimentPlanner", "nnUNetResEncUNetMPlans": "nnUNetPlannerResEncM"}
+LOWRES = "3d_lowres"
 NAME, NUMBER, CONFIGURATION, FOLD = "Dataset901_Hippocampus", 901, "3d_fullres", "all"
 LIMIT = 1e-4
 SHARE_OF_STRUCTURES = 0.04
@@ -46,6 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "many windows": {"patch_size": [24, 24, 16]},
     "CT normalisation": {"normalization_schemes": ["CTNormalization"]},
     "range normalisation": {"normalization_schemes": ["RescaleTo01Normalization"]},
+    "3d_lowres": {"spacing": [1.9, 1.7, 1.8], "next_stage": "3d_cascade_fullres", "batch_dice": False},
     "within nonzero voxels": {"use_mask_for_norm": [True], "spacing": [1.4, 1.2, 0.8]},
 }
 """Changes of the plans; the case of the last one has a rim of zeros."""
@@ -66,13 +72,16 @@ def main() -> int:
         rows = list(csv.DictReader(file))
     train = [row["case"] for row in rows if row["role"] == "train"][:8]
     test = next(row["case"] for row in rows if row["role"] == "test")
-    trained = arguments.work / "results" / NAME / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
-    if not (trained / f"fold_{FOLD}" / "checkpoint_final.pth").is_file():
-        _make_data_set(arguments.data, train, arguments.work / "raw" / NAME)
-        _train(arguments.work / "preprocessed" / NAME, arguments.iterations)
-    image = arguments.data / "images" / f"{test}.nii.gz"
-    trained = _with_structures(trained, image, arguments.work / "lowered")
-    results = {}
+    image, networks = arguments.data / "images" / f"{test}.nii.gz", []
+    for plans in PLANNERS:
+        trained = arguments.work / "results" / NAME / f"nnUNetTrainer__{plans}__{CONFIGURATION}"
+        if not (trained / f"fold_{FOLD}" / "checkpoint_final.pth").is_file():
+            _make_data_set(arguments.data, train, arguments.work / "raw" / NAME)
+            _train(arguments.work / "preprocessed" / NAME, arguments.iterations, plans)
+        networks.append(_with_structures(trained, image, arguments.work / "lowered" / plans))
+    trained, residual = networks
+    results = {"residual encoder": _compared(residual, {}, image, arguments.work / "variant")}
+    print(f"{'residual encoder':22}", json.dumps(results["residual encoder"]), flush=True)
     for name, changes in VARIANTS.items():
         image = arguments.data / "images" / f"{test}.nii.gz"
         if "use_mask_for_norm" in changes:
@@ -97,7 +106,7 @@ def _make_data_set(data: Path, cases: list[str], target: Path) -> None:
     (target / "dataset.json").write_text(json.dumps(dataset), encoding="utf-8")
 
 
-def _train(preprocessed: Path, iterations: int) -> None:
+def _train(preprocessed: Path, iterations: int, name: str) -> None:
     """Plan, preprocess and train by nnU-Net's own code, with a quarter of its features."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
@@ -107,9 +116,9 @@ def _train(preprocessed: Path, iterations: int) -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     extract_fingerprints([NUMBER], num_processes=1, check_dataset_integrity=False)
-    plan_experiments([NUMBER])
-    preprocess([NUMBER], configurations=(CONFIGURATION,), num_processes=(1,))
-    plans = json.loads((preprocessed / "nnUNetPlans.json").read_text(encoding="utf-8"))
+    plan_experiments([NUMBER], experiment_planner_class_name=PLANNERS[name])
+    preprocess([NUMBER], plans_identifier=name, configurations=(CONFIGURATION,), num_processes=(1,))
+    plans = json.loads((preprocessed / f"{name}.json").read_text(encoding="utf-8"))
     settings = plans["configurations"][CONFIGURATION]
     settings["batch_size"] = 2
     network = settings["architecture"]["arch_kwargs"]
@@ -162,11 +171,17 @@ def _compared(trained: Path, changes: Mapping[str, Any], image: Path, folder: Pa
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     shutil.rmtree(folder, ignore_errors=True)
-    theirs = folder / trained.name
+    name = LOWRES if "next_stage" in changes else CONFIGURATION
+    theirs = folder / trained.name.replace(CONFIGURATION, name)
     shutil.copytree(trained, theirs)
     plans = json.loads((theirs / "plans.json").read_text(encoding="utf-8"))
+    plans["configurations"][name] = {**plans["configurations"][CONFIGURATION]}
     for key, value in changes.items():
-        (plans if key in plans else plans["configurations"][CONFIGURATION])[key] = value
+        (plans if key in plans else plans["configurations"][name])[key] = value
+    checkpoint = theirs / f"fold_{FOLD}" / "checkpoint_final.pth"
+    content = torch.load(checkpoint, weights_only=False)  # written by this program
+    content["init_args"]["configuration"] = name
+    torch.save(content, checkpoint)
     if "transpose_forward" in changes:
         plans["transpose_backward"] = [int(i) for i in np.argsort(changes["transpose_forward"])]
     (theirs / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
@@ -175,6 +190,8 @@ def _compared(trained: Path, changes: Mapping[str, Any], image: Path, folder: Pa
     array, properties = SimpleITKIO().read_images([str(image)])
     prepared = _prepared_by_nnunet(predictor, array, dict(properties))
     reference = predictor.predict_single_npy_array(array, dict(properties), None, None, False)
+    with mock.patch.object(torch, "half", torch.float32):
+        exact = predictor.predict_single_npy_array(array, dict(properties), None, None, False)
     predictor.use_mirroring = True
     mirrored = predictor.predict_single_npy_array(array, dict(properties), None, None, False)
 
@@ -189,6 +206,7 @@ def _compared(trained: Path, changes: Mapping[str, Any], image: Path, folder: Pa
         "logits_largest_difference": _logits_difference(predictor, model, prepared),
         "dice": _dice(found, reference),
         "differing_voxels": int((found != reference).sum()),
+        "differing_voxels_float32": int((found != exact).sum()),
         "dice_with_mirroring": _dice(found, mirrored),
         "voxels": [int((reference == label).sum()) for label in (1, 2)],
         **_with_linear_resampling(model, part, prepared),

@@ -1,11 +1,13 @@
 """ONNX files of tiny networks, written by hand as protobuf, so that tests need neither torch nor the package onnx."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 FLOAT, FLOAT16, INT64 = 1, 10, 7
 THRESHOLD, STEEPNESS = 0.5, 8.0
@@ -108,3 +110,19 @@ def write_network(folder: Path, content: bytes | None = None, spec: dict[str, An
     file.write_bytes(network() if content is None else content)
     file.with_suffix(".json").write_text(json.dumps(spec or specification()), encoding="utf-8")
     return file
+
+
+def write_cases(folder: Path) -> None:
+    """Noisy balls with references, `cases.csv` with their roles, and `image.nii.gz`."""
+    lines, random = ["case,role"], np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for number in range(12):
+        z, y, x = np.mgrid[:16, :20, :24]
+        ball = (z - 8) ** 2 + (y - random.uniform(8, 12)) ** 2 + (x - random.uniform(9, 15)) ** 2 < 36
+        values = 0.25 + 0.5 * ball + random.normal(0, 0.12, ball.shape)
+        for part, array in (("images", values.astype(np.float32)), ("labels", ball.astype(np.uint8))):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / part / f"case_{number}.nii.gz"))
+        lines.append(f"case_{number},{'calibration' if number < 10 else 'test'}")
+    (folder / "cases.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shutil.copy(folder / "images" / "case_0.nii.gz", folder / "image.nii.gz")

@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from judged_balls import table_of, write_case
+from onnx_files import write_cases, write_network
 from repository import ROOT
 
 pytestmark = pytest.mark.slow
@@ -52,16 +53,22 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def light(packages: Path, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def light(
+    packages: Path, *arguments: str | Path, cwd: Path, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run Python with those packages alone: no site, no user's packages."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("SEGWITHU", "PYTHON"))}
-    variables |= {"PYTHONPATH": os.pathsep.join([str(packages), str(ROOT / "SegWithUSlicer")]), "HOME": str(cwd)}
+    variables |= {
+        "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT / "SegWithUSlicer")]),
+        "HOME": str(cwd),
+        **(more or {}),
+    }
     call = [sys.executable, "-S", *map(str, arguments)]
     return subprocess.run(call, cwd=cwd, env=variables, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
-def segwithu(packages: Path, *arguments: str | Path, cwd: Path) -> str:
-    done = light(packages, "-m", "SegWithUCore.cli", *arguments, cwd=cwd)
+def segwithu(packages: Path, *arguments: str | Path, cwd: Path, variables: Mapping[str, str] | None = None) -> str:
+    done = light(packages, "-m", "SegWithUCore.cli", *arguments, cwd=cwd, more=variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -104,6 +111,18 @@ def labelled(tmp_path: Path, data_folder: Path) -> Path:
     lines = ["case,role", *(f"hippocampus_{number},{role}" for number, role in roles.items())]
     (tmp_path / "split.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path / "split.csv"
+
+
+def test_a_network_from_onnx_is_imported_calibrated_and_run(packages: Path, tmp_path: Path) -> None:
+    write_cases(tmp_path)
+    models = {"SEGWITHU_MODELS": str(tmp_path / "models")}
+    for words in (
+        ("models", "import", write_network(tmp_path)),
+        ("calibrate", "--model", "bright", "--cases", "cases.csv:calibration", "--output", "calibrated"),
+        ("segment", "image.nii.gz", "--model", "calibrated", "--output", "results"),
+    ):
+        segwithu(packages, *words, cwd=tmp_path, variables=models)
+    assert (tmp_path / "results" / "image" / "error_probability.nii.gz").is_file()
 
 
 def test_evaluation(packages: Path, tmp_path: Path, labelled: Path) -> None:

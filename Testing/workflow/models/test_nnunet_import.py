@@ -164,6 +164,27 @@ def test_axes_follow_reader_and_transposition(
     assert folder.model.input.window_zyx == (16, 24, 32)
 
 
+def test_a_coarse_configuration_is_a_network_of_its_own(segwithu: Command, tmp_path: Path) -> None:
+    """3d_lowres, whose result the cascade would go on with: the segmentation is that of the input's grid."""
+    data, name = plans(), "3d_lowres"
+    spacing = [1.9, 1.7, 1.8]
+    data["configurations"][name] = {
+        "inherits_from": CONFIGURATION, "spacing": spacing, "next_stage": "3d_cascade_fullres"
+    }  # fmt: skip
+    initial = {"plans": data, "configuration": name, "fold": 0, "dataset_json": dataset()}
+    folder = write_result_folder(tmp_path, data, init_args=initial)
+    folder = folder.rename(folder.with_name(folder.name.replace(CONFIGURATION, name)))
+    outcome = segwithu("import-nnunet", folder, "--output", tmp_path / "bundle")
+    assert outcome.code == 0, outcome.err
+    assert read_bundle(tmp_path / "bundle").input.spacing_mm == tuple(spacing[::-1])
+    image = tmp_path / "case.nii.gz"
+    values = np.random.default_rng(0).normal(0, 1, (20, 30, 26)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(image))
+    outcome = segwithu.segment(image, model=tmp_path / "bundle", output=tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert sitk.ReadImage(str(tmp_path / "out" / "case" / "segmentation.nii.gz")).GetSize() == (26, 30, 20)
+
+
 def _set(**changes: Any) -> Callable[[Path], None]:
     """Change the 3D configuration; a key of the plans themselves is changed there."""
 

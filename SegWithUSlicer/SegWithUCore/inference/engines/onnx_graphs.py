@@ -86,9 +86,13 @@ def write_onnx_bundle(source: Path, spec: Path, folder: Path) -> Bundle:
         openvino = import_openvino()
     except OpenVINOImportError as error:
         raise UsageError(f"OpenVINO reads ONNX files, but {error}: pip install openvino.", NEEDS_PACKAGE) from error
-    window = _window_graph(openvino, content, wanted, source)
-    models = {WINDOW_FILE: window, MAPS_FILE: _maps_graph(openvino, len(wanted.labels))}
-    serialised = {name: serialise(openvino, model, folder / name) for name, model in models.items()}
+    try:
+        window = _window_graph(openvino, content, wanted, source)
+        models = {WINDOW_FILE: window, MAPS_FILE: _maps_graph(openvino, len(wanted.labels))}
+        serialised = {name: serialise(openvino, model, folder / name) for name, model in models.items()}
+    except (IndexError, RuntimeError, UnicodeDecodeError) as error:  # no protobuf, or what OpenVINO says
+        words = " ".join(str(error).split())[-300:].removesuffix(".")
+        raise InputError(f"{source} is not an ONNX network that OpenVINO can run ({words}).", UNUSABLE) from error
     weights = {f"backbone.{number}": values for number, values in enumerate(_weights(window))}
     none = np.zeros(1, np.float32)  # a bundle has tensors of each part
     save_file({"backbone.none": none, f"heads.{HEAD}.none": none, **weights}, folder / WEIGHTS_FILE)
@@ -111,35 +115,17 @@ def _check(fine: bool, source: Path, what: str, remedy: str = "correct its speci
         raise InputError(f"{source} {what}: {remedy}.", UNUSABLE)
 
 
-def _read(openvino: ModuleType, content: bytes, source: Path) -> Any:
-    """Read an ONNX network with one input as a model of OpenVINO's.
-
-    Raises:
-        InputError: it is none, has parts in other files, or operations that OpenVINO does not know.
-    """
-    try:
-        is_split = _keeps_data_elsewhere(memoryview(content), "model")
-        _check(not is_split, source, "keeps its weights in another file", INLINE)
-        model = openvino.Core().read_model(content, b"")
-    except (IndexError, RecursionError, RuntimeError) as error:
-        raise InputError(
-            f"{source} is not an ONNX network that OpenVINO can read ({_short(error)}).", UNUSABLE
-        ) from error
-    _check(len(model.inputs) == 1, source, f"has {len(model.inputs)} inputs, not one with all channels")
-    return model
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[-300:].removesuffix(".")
-
-
 def _window_graph(openvino: ModuleType, content: bytes, wanted: Bundle, source: Path) -> Any:
     """Read an ONNX network as a graph from one window (1, channels, z, y, x) to logits of all classes.
 
     Raises:
-        InputError: OpenVINO cannot read it, or it does not fit its specification.
+        InputError: it does not fit its specification, or has parts in other files.
+        IndexError, RuntimeError, UnicodeDecodeError: OpenVINO cannot read it.
     """
-    model, arguments, classes = _read(openvino, content, source), wanted.backbone.arguments, len(wanted.labels)
+    is_split = _keeps_data_elsewhere(memoryview(content), "model")
+    _check(not is_split, source, "keeps its weights in another file", INLINE)
+    model, arguments, classes = openvino.Core().read_model(content, b""), wanted.backbone.arguments, len(wanted.labels)
+    _check(len(model.inputs) == 1, source, f"has {len(model.inputs)} inputs, not one with all channels")
     image, names = model.inputs[0], [next(iter(port.get_names()), "") for port in model.outputs]
     name, listed = arguments["output_name"], ", ".join(names)[:200]
     _check(name in names or [name, len(names)] == [None, 1], source, f"has the outputs {listed}", "see output_name")
@@ -151,10 +137,7 @@ def _window_graph(openvino: ModuleType, content: bytes, wanted: Bundle, source: 
     _check(
         image.partial_shape.compatible(takes), source, f"takes {image.partial_shape}, not {takes} (channels, window)"
     )
-    try:
-        model.reshape({image: takes})
-    except RuntimeError as error:
-        raise InputError(f"{source} does not take {takes} ({_short(error)}): correct its window.", UNUSABLE) from error
+    model.reshape({image: takes})
     ops = openvino.opset13
     _rewrite(ops, model)
     output = model.outputs[names.index(name) if name else 0].get_node().input_value(0)
