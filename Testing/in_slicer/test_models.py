@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import slicer
 from model_registry import add_to_registry
 from onnx_files import write_network
-from opened_module import Opened, alive
+from opened_module import Opened, alive, sample_crop
 from segwithu_command import MODEL, MODEL_VERSION
 
 
@@ -129,6 +131,12 @@ def test_zip_and_onnx_files_are_imported_and_named(store: Store, registry: Path,
     assert store.rows()["bright@1.0.0"] == "installed" and "bright" in store.offered()
     store.panel.select("bright@1.0.0")
     assert "Not calibrated" in store.ui.modelsInfoLabel.text
+    store.opened.panel.inputs.choose(sample_crop(), None, "bright")
+    with mock.patch.object(slicer.util, "confirmOkCancelDisplay", return_value=True):
+        store.ui.runButton.click()
+        assert store.opened.finish().startswith("Done")
+    assert set(store.opened.nodes.maps) == {"ranking"}
+    assert [each.name for each in store.opened.nodes.case.structures] == ["bright"]
     file.with_suffix(".json").unlink()
     (sentence,) = store.click("importFileButton", str(file))
     assert "bright.json" in sentence and "[wrong-spec]" in sentence
