@@ -1,6 +1,7 @@
-"""`segwithu segment`: images in, case folders out; one case or many, here or on workers."""
+"""`segwithu segment`, `judge`, `review`: images in, case folders out; one case or many, here or on workers."""
 
 import contextlib
+import math
 import re
 import shlex
 import time
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from ..cohort.jobs import AskedCases
     from ..cohort.one_case import Settled, Settling
     from ..inference.case_result import Job
+    from ..inference.given_mask import MaskFile
+    from ..inference.model import Model
     from ..io.inputs import GivenCase
     from ..models.bundle import Bundle
 
@@ -46,7 +49,7 @@ _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
 
 
 def add_commands(commands: Any) -> None:
-    """Add `segment` and `judge`."""
+    """Add the three commands."""
     command = add_command(commands, "segment", run)
     command.add_argument("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD, MHA, MGZ), "
         "the folder of a DICOM series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or "
@@ -60,25 +63,41 @@ def add_commands(commands: Any) -> None:
         "NRRD, MHA, MGZ, .seg.nrrd, DICOM SEG), or a folder with one file per structure")  # fmt: skip
     command.add_shared("--labels")
     _add_options(command)
+    command = add_command(commands, "review", run_review)
+    command.add_argument("image", type=Path, metavar="IMAGES", help="an image as for segment, a folder of images, or "
+        "TABLE.csv with the columns image and mask")  # fmt: skip
+    command.add_argument("mask", nargs="?", type=Path, metavar="MASKS", help="its segmentation as for judge, or a "
+        "folder of masks with the names of the images (or BIDS derivatives)")  # fmt: skip
+    command.add_shared("--labels", "--output")
+    _add_settings(command)
+    command.set_defaults(model=None, head=None, device="cpu", engine=AUTO, network=None, threads=None, roi=None,
+                         unlike_training=False, workers=None, scheduler=None, channel=[], part=None)  # fmt: skip
 
 
-def _add_options(command: CommandParser) -> None:
-    """Add what both commands take."""
+def _add_settings(command: CommandParser) -> None:
+    """Add what all three commands take."""
     add, flag = command.add_argument, command.add_flag
-    command.add_shared("--model", "--output", required=False)  # `_model_of` says what is missing
-    add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
     add("--series", action="append", default=[], metavar="[NAME=]UID", help="the DICOM series to read if a folder "
         "has several, by the end of its UID; NAME= for a further channel; single cases only")  # fmt: skip
     add("--name", help="name of the case folder (default: from the file name); one case at a time")
-    add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
     add("--structures", metavar="NAMES", help="structures to be measured and reviewed, such as "
         "'hippocampus,lateral ventricle' for both sides of both (default: what the model proposes)")  # fmt: skip
-    command.add_shared("--head", "--device", "--engine", "--overwrite")
+    command.add_shared("--overwrite")
     flag("--resume", "skip a case that exists for the same voxels, model, head and region of "
          "interest, as several cases always do; their failures are listed in OUTPUT/failed.csv")  # fmt: skip
     flag("--quiet", "one line a case: whether to look at it")
     flag("--include-image", "copy the image into the case folder")
-    flag("--unlike-training", "continue although the image is out of distribution")
+
+
+def _add_options(command: CommandParser) -> None:
+    """Add what the commands take that run a model."""
+    add = command.add_argument
+    command.add_shared("--model", "--output", required=False)  # `_model_of` says what is missing
+    add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
+    add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
+    command.add_shared("--head", "--device", "--engine")
+    _add_settings(command)
+    command.add_flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")
     add("--part", metavar="I/N", help="only the I-th of N equal shares of the cases, such as 3/8")
     add("--workers", type=int_between(1, 10_000), metavar="N", help="share the cases among N workers on this computer")
@@ -116,15 +135,67 @@ def run_judge(options: "argparse.Namespace", console: Console) -> int:
     from ..inference.given_mask import MaskFile
 
     names = named_labels(options.labels)
-    rows = _masks_of(options.image, options.mask)
+    rows = _masks_of(options.image, options.mask, console)
     masks = {case.name: MaskFile(mask, names) for case, mask in rows}
     tables = {options.image: [case for case, _ in rows]}
     return _run(_Call.of(options, paths=[options.image], tables=tables, masks=masks), console)
 
 
+def run_review(options: "argparse.Namespace", console: Console) -> int:
+    """Review masks that were made elsewhere, without a model.
+
+    Write OUTPUT/<name>/ for each image and its mask: structures, volumes, and the regions that the shape of the mask
+    gives (parts that lie apart or on the wrong side, holes, jumps between slices). From eight masks on, volumes and
+    asymmetries that are unusual among them are flagged. Review, worklist, report and export work as after segment.
+    There is no error probability: an even outline at the wrong place is not found.
+
+    Examples:
+    review head.nii.gz aseg.mgz -o reviewed
+    review images masks --labels freesurfer -o reviewed
+    review TABLE.csv --labels structures.csv -o reviewed
+    """
+    from ..inference.given_mask import MaskFile
+    from ..inference.mask_review import model_of_masks, structure_labels
+
+    rows, named = _masks_of(options.image, options.mask, console), named_labels(options.labels)
+    surveys, masks = [], {case.name: MaskFile(mask, named) for case, mask in rows}
+    with console.progress("review") as progress:
+        for number, (case, _) in enumerate(rows):
+            progress("reading the masks", number / len(rows), case.name)
+            surveys.append(_survey(case, masks[case.name], console))
+    labels = structure_labels([names for names, _ in filter(None, surveys)])
+    volumes = [volumes for _, volumes in filter(None, surveys)]
+    for (case, _), found in zip(rows, surveys, strict=True):  # spelled out: the same structures in every mask
+        masks[case.name] = replace(masks[case.name], names=found[0] if found else named)
+    call = _Call.of(options, paths=[options.image], tables={options.image: [case for case, _ in rows]}, masks=masks)
+    return _run(call, console, model_of_masks(labels, volumes))
+
+
+def _survey(case: "GivenCase", mask: "MaskFile", console: Console) -> "tuple[dict[str, str], dict[str, float]] | None":
+    """Return what the labels of a mask stand for, and the volumes of its structures, mm3.
+
+    None if image or mask cannot be read: its own case says why.
+    """
+    from ..case.case_image import voxel_hash
+    from ..inference.given_mask import MaskedImage, named_voxels
+    from ..io.grid import VoxelGrid
+    from ..io.inputs import read_channel
+
+    try:
+        image = read_channel(file := case.numbered.get(0, case.source), None).image
+        grid = VoxelGrid.of(image)
+        names, voxels = named_voxels(mask, MaskedImage(file, grid, voxel_hash(image)))
+    except (InputError, UsageError):
+        return None
+    volumes = dict.fromkeys(names.values(), 0.0)
+    for key, name in names.items():
+        volumes[name] += voxels[key] * math.prod(grid.spacing)
+    return names, volumes
+
+
 @dataclass(frozen=True)
 class _Call:
-    """What a call of one of both commands asks for, besides its cases; the names are those of the options."""
+    """What a call of one of the commands asks for, besides its cases; the names are those of the options."""
 
     cases: "AskedCases"
     model: str | None
@@ -157,17 +228,25 @@ class _Call:
         return cls(**{own.name: given[own.name] for own in fields(cls)})
 
 
-def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
+def _masks_of(image: Path, mask: Path | None, console: Console) -> "list[tuple[GivenCase, Path]]":
     """Return each case with its mask: of one image, or of the rows of a table.
 
     Raises:
         UsageError: there is no mask.
         InputError: the table lacks a column or a cell, or a file is missing.
     """
-    from ..io.inputs import GivenCase, case_name, find_input
+    from ..cohort.jobs import with_masks
+    from ..inference.given_mask import listed
+    from ..io.inputs import GivenCase, case_name, cases_in, find_input
     from ..util.csv_files import read_user_table
 
     if mask is not None:
+        is_one = not image.is_dir() or (cases_in(image).paths == [image] and len(find_input(image).cases) == 1)
+        if not is_one and mask.is_dir():
+            pairs, without = with_masks(image, mask)
+            if without:
+                console.note(f"Without a mask, and left out ({len(without)}): {listed(without)}.")
+            return pairs
         cases = find_input(image).cases
         if len(cases) > 1:
             raise UsageError(f"{image} holds {len(cases)} cases, but one mask was given: use a table of both.")
@@ -189,14 +268,14 @@ def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
     return found
 
 
-def _run(call: _Call, console: Console) -> int:
-    """Make the case folders of both commands."""
+def _run(call: _Call, console: Console, model: "Model | None" = None) -> int:
+    """Make the case folders of all three commands; without a model that is given, by the one that is asked for."""
     from ..cohort.jobs import Failure, check_failed_file, jobs_of
     from ..cohort.workers import uses_workers
 
     console.started()
     on_workers, part = uses_workers(call.workers, call.scheduler), call.part
-    bundle, output = _model_of(call, console)
+    bundle, output = _model_of(call, console) if model is None else (model.bundle, call.output or Path())
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
     jobs, failures = jobs_of(call.cases, output, bundle.input.channels, console.note)
@@ -224,14 +303,20 @@ def _run(call: _Call, console: Console) -> int:
         resume = call.resume or (several and not call.overwrite)
         settled = None
         if jobs:
-            settled = _settled(replace(call, resume=resume), bundle, jobs, output, tally, lock if on_workers else None)
+            call = replace(call, resume=resume)
+            settled = _settled(call, model or bundle, jobs, output, tally, lock if on_workers else None)
         return _segmented(settled, tally, output)
 
 
 def _settled(
-    call: _Call, bundle: "Bundle", jobs: "Sequence[Job]", output: Path, tally: "_Tally", lock: ProcessLock | None
+    call: _Call,
+    model: "Model | Bundle",
+    jobs: "Sequence[Job]",
+    output: Path,
+    tally: "_Tally",
+    lock: ProcessLock | None,
 ) -> "Settling":
-    """Load the model, and begin to make the cases.
+    """Load the model, if it is not loaded, and begin to make the cases.
 
     Raises:
         UsageError: there is no such engine.
@@ -239,15 +324,18 @@ def _settled(
     from ..cohort.one_case import Rules, settle_all
     from ..cohort.workers import Setup, settle_on_workers
     from ..inference.engines.choice import engine_of_cases
+    from ..inference.model import Model
 
     rules, settings, console = Rules(call.resume, call.overwrite), call.cases.settings, tally.console
+    if isinstance(model, Model):
+        return settle_all(jobs, output, model, rules, tally.listening)
     if call.resume and settings.engine == AUTO:  # a resumed cohort keeps its engine
         settings = replace(settings, engine=engine_of_cases([job.target for job in jobs]) or AUTO)
     if lock is not None:
-        setup = Setup.of(bundle, settings, network=call.network, threads=call.threads)
+        setup = Setup.of(model, settings, network=call.network, threads=call.threads)
         return settle_on_workers(jobs, output, setup, rules, call.workers, call.scheduler, console.note, lock)
     try:
-        model = opened_model(bundle, settings.engine, console, settings.device, settings.head)
+        model = opened_model(model, settings.engine, console, settings.device, settings.head)
     except UsageError as error:
         known = f"The cases there were made with {settings.engine}, but: " if settings != call.cases.settings else ""
         raise UsageError(f"{known}{error}") from error

@@ -223,6 +223,24 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
     return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out), keys, unjudged)
 
 
+def named_voxels(file: MaskFile, image: MaskedImage) -> tuple[dict[str, str], dict[str, int]]:
+    """Return what the labels of a mask stand for without any model, and how many voxels each has.
+
+    Raises:
+        InputError: as `read_mask`, or a label has no name in the table of its program.
+    """
+    entries, by_value = _entries(file.path, image)
+    voxels = {entry.key: int(np.count_nonzero(entry.inside())) for entry in entries}
+    names, program = file.names, file.names.get(ALL, "")
+    if by_value and not names and file.path.name.lower().endswith(OF_FREESURFER):
+        program = FREESURFER
+    if program:
+        names = names_of_program(program)
+    elif not names:
+        names = {key: f"label {key}" if by_value else plain_words(key) for key in voxels}
+    return {key: names[key] for key in voxels if names.get(key)}, voxels
+
+
 def _names(
     file: MaskFile, keys: Sequence[str], by_value: bool, structures: Sequence[Label]
 ) -> tuple[dict[str, str], str]:

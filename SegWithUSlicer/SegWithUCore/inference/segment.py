@@ -32,6 +32,7 @@ from .engines.base import DeviceMemoryError
 from .given_mask import GivenMask, MaskedImage, MaskFile, read_mask
 from .judged_mask import judged
 from .lost_calibration import result_deviations
+from .mask_review import NO_MODEL, reviewed_mask
 from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations
@@ -85,10 +86,16 @@ def compute_case(
         NotEnoughMemoryError: the run needs more memory than is free.
         OutputError: there is no room for large maps.
     """
-    if job.mask is not None and model.bundle.calibration is None:
+    is_model = model.bundle.name != NO_MODEL
+    if job.mask is not None and model.bundle.calibration is None and is_model:
         message = f"The model '{model.bundle.name}' is not calibrated, so it cannot judge a mask: calibrate it"
         raise InputError(f"{message}, or choose another.", "not-calibrated")
     given = _read(job, model, images or {}, scratch is not None, progress)
+    if job.mask is not None and not is_model:
+        alone = given.read_mask(job.mask, job.files[0], model.bundle.labels)
+        found = reviewed_mask(job, model, given.source, given.images[0], alone, progress)
+        asked_labels(found.labels, job.settings.structures)
+        return replace(found, warnings=by_importance([*given.notes, *found.warnings]))
     boxes, placement = _place(job, model.bundle, given, progress), None
     sides, labels = [], model.bundle.labels
     if boxes is not None:

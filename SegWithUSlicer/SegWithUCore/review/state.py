@@ -4,9 +4,8 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import fsum
 
-from ..regions.region import Kind, Region, Shape
+from ..regions.region import Kind, Region, Shape, expected_wrong
 from ..util.errors import InputError
 from . import log_format as log
 from .verdicts import SEEN, Verdict
@@ -23,7 +22,7 @@ class Progress:
     Attributes:
         decided, regions: how many have a verdict of somebody who looked, and how many there are.
         seen_share: part of the regions' expected wrong volume that is accepted, corrected, or of a finished structure,
-            0 to 1.
+            0 to 1; None if they hold none, or nobody knows.
         unseen: how many were taken without a look.
         finished, structures: how many asked structures are finished, and how many there are.
         sampled, sample: how many places of the blind sample have a verdict, and how many there are once it is due.
@@ -31,7 +30,7 @@ class Progress:
 
     decided: int
     regions: int
-    seen_share: float
+    seen_share: float | None
     unseen: int = 0
     finished: int = 0
     structures: int = 0
@@ -43,9 +42,9 @@ class Progress:
         """For people: "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error decided"."""
         # Rounded down: 100 % is shown only when nothing is left.
         unseen = f", {self.unseen} not looked at" if self.unseen else ""
-        share = int(self.seen_share * 100 + 1e-9)
+        share = None if self.seen_share is None else int(self.seen_share * 100 + 1e-9)
         text = f"{self.finished} of {self.structures} structures finished; {self.decided} of {self.regions} regions"
-        text += f"{unseen}, {share} % of their expected error decided"
+        text += f"{unseen}{'' if share is None else f', {share} % of their expected error'} decided"
         return text + (f"; blind sample: {self.sampled} of {self.sample}" if self.sample else "")
 
 
@@ -274,7 +273,7 @@ class ReviewState:
 
     def expected_mm3_of(self, regions: Iterable[int]) -> float:
         """Sum up the expected wrong volume of regions."""
-        return fsum(self._regions[region].expected_wrong_mm3 for region in regions)
+        return expected_wrong(self._regions[region] for region in regions)
 
     def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
         """Find the first open region behind `after`, then from the start on; None if there is none.
@@ -322,7 +321,7 @@ class ReviewState:
         return Progress(
             decided=len(looked),
             regions=len(ids),
-            seen_share=self.expected_mm3_of(seen) / total if total > 0 else 1.0,
+            seen_share=self.expected_mm3_of(seen) / total if total > 0 else None,
             unseen=len(unseen),
             finished=len(self.asked) - len(self._unfinished),
             structures=len(self.asked),
