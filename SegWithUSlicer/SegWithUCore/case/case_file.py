@@ -51,7 +51,7 @@ def is_mask_alone(case: Mapping[str, Any]) -> bool:
     Args:
         case: the content of its `case.json`.
     """
-    return case.get("regions") is not None and "error_probability" not in case["maps"]
+    return (case.get("regions") or {}).get("expected_wrong_mm3", 0.0) is None
 
 
 @dataclass(frozen=True)

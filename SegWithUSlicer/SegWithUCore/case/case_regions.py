@@ -11,7 +11,7 @@ from ..io.grid import VoxelGrid
 from ..io.plane_writer import LABELS, write_nifti_planes
 from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import check_file
-from ..models.input_spec import Label
+from ..models.input_spec import Label, side_values
 from ..util.atomic_files import atomic_file, remove_leftovers, write_text
 from ..util.errors import InputError, OutputError
 from .case_file import FILES, SEGMENTATION_FILE, asked_structures, is_mask_alone, naming_case, read_case, write_case
@@ -97,7 +97,7 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
 
             grid = VoxelGrid.of(drawn := case_volume(folder, case, SEGMENTATION_FILE))
             names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-            found = find_in_mask(sitk.GetArrayViewFromImage(drawn), names, ijk_to_ras(grid))
+            found = find_in_mask(sitk.GetArrayViewFromImage(drawn), names, side_values(names), ijk_to_ras(grid))
             return _rewritten(folder, case, found, None, whole_grid(grid), grid, overwrite)
         if not (case.get("model") or {}).get("calibrated"):
             raise InputError(f"{folder} has no regions: its model is not calibrated.", "not-calibrated")

@@ -15,7 +15,7 @@ from ..calibration.per_structure import ProbabilitySums, asymmetry
 from ..case.case_regions import ijk_to_ras
 from ..io.roi import whole_grid
 from ..models.bundle import Bundle, HeadSpec
-from ..models.input_spec import InputSpec, Label, Normalisation, distinct_color, side_pairs
+from ..models.input_spec import InputSpec, Label, Normalisation, distinct_color, side_pairs, side_values
 from ..models.quality import MISPLACED_KIND
 from ..network.specs import MASK_ALONE, BackboneSpec
 from ..regions.mask_findings import find_in_mask, middle_plane
@@ -114,12 +114,15 @@ def reviewed_mask(
     progress("finding regions", 0.5)
     values = np.array([label.value for label in labels])[classes]
     names, matrix = {label.value: label.name for label in labels}, ijk_to_ras(grid)
+    sides = side_values(names)
     sums = ProbabilitySums.zeros(len(labels))
     maps = VoxelMaps(classes, classes, None, None, None, None, None, sums)
-    warnings = by_importance([*_warnings(mask, structures, model.bundle), *_sides(values, names, matrix)])
+    warnings = by_importance(
+        [*_warnings(mask, structures, model.bundle), *_exchanged(middle_plane(values, sides, matrix))]
+    )
     box = AssessedBox(whole_grid(grid), sitk.GetArrayViewFromImage(image), grid, maps, structures, warnings, {})
     totals, asymmetries = whole_metrics(structures, sums, (), voxel_mm3)
-    regions = find_in_mask(values, names, matrix)
+    regions = find_in_mask(values, names, sides, matrix)
     return CaseResult(job, model.identity, source, labels, box, regions, totals, asymmetries, warnings, mask=mask)
 
 
@@ -153,9 +156,8 @@ def _warnings(mask: GivenMask, structures: Sequence[StructureMetrics], bundle: B
     return found
 
 
-def _sides(values: np.ndarray, names: Mapping[int, str], matrix: np.ndarray) -> list[Deviation]:
+def _exchanged(plane: np.ndarray | None) -> list[Deviation]:
     """Warn of sides that are exchanged: what is called left lies on the patient's right."""
-    plane = middle_plane(values, names, matrix)
     if plane is None or plane[0] > 0:
         return []
     text = "What is called left lies on the right of what is called right: the sides or the coordinates are exchanged."

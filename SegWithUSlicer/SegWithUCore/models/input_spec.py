@@ -321,6 +321,12 @@ def side_pairs(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {name: (left, f"right {name}") for name, left in pairs.items() if f"right {name}" in found}
 
 
+def side_values(names: Mapping[int, str]) -> list[tuple[int, int]]:
+    """Return the label values of what both sides have, left and right; `names` by label value."""
+    values = {name: value for value, name in names.items()}
+    return [(values[left], values[right]) for left, right in side_pairs(values).values()]
+
+
 def check_label_values(values: Sequence[Any], source: str) -> list[int]:
     """Label values of a model in the order of its classes, each of which a label file can hold.
 

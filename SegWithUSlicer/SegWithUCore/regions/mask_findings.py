@@ -3,13 +3,12 @@
 No probability is behind them: a finding may be right, and a smooth outline at the wrong place gives none.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_fill_holes, find_objects, label
 
-from ..models.input_spec import side_pairs
 from .find_regions import BACKGROUND, FoundRegions, blind_sample, ras_of
 from .region import Kind, Region, Shape
 
@@ -36,7 +35,13 @@ class Finding(NamedTuple):
     zyx: np.ndarray
 
 
-def find_in_mask(segmentation: np.ndarray, names: Mapping[int, str], ijk_to_ras: np.ndarray) -> FoundRegions:
+Sides = Sequence[tuple[int, int]]
+"""Label values of what both sides have, the left and the right one."""
+
+
+def find_in_mask(
+    segmentation: np.ndarray, names: Mapping[int, str], sides: Sides, ijk_to_ras: np.ndarray
+) -> FoundRegions:
     """List the regions to review of a mask, the largest first, and a blind sample of other places.
 
     Args:
@@ -47,7 +52,7 @@ def find_in_mask(segmentation: np.ndarray, names: Mapping[int, str], ijk_to_ras:
     spacing = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)[::-1]
     voxel_mm3, labels = float(np.prod(spacing)), np.zeros(segmentation.shape, np.uint16)
     least = max(LEAST_VOXELS, LEAST_MM3 / voxel_mm3)
-    found = [each for each in _findings(segmentation, names, ijk_to_ras) if len(each.zyx) >= least]
+    found = [each for each in _findings(segmentation, names, sides, ijk_to_ras) if len(each.zyx) >= least]
     regions, of_structure = list[Region](), dict[int, int]()
     for kind, value, voxels in sorted(found, key=lambda each: (-len(each.zyx), each.value, *each.zyx[0])):
         zyx = voxels[labels[tuple(voxels.T)] == 0]
@@ -81,13 +86,16 @@ def find_in_mask(segmentation: np.ndarray, names: Mapping[int, str], ijk_to_ras:
     return FoundRegions(tuple(regions), labels, None, {}, blind=sample)
 
 
-def _findings(segmentation: np.ndarray, names: Mapping[int, str], ijk_to_ras: np.ndarray) -> Iterator[Finding]:
+def _findings(
+    segmentation: np.ndarray, names: Mapping[int, str], sides: Sides, ijk_to_ras: np.ndarray
+) -> Iterator[Finding]:
     """Find holes, parts that lie apart or on the wrong side, and jumps between slices."""
     holes = binary_fill_holes(segmentation > 0) & (segmentation == BACKGROUND)
     for part in _parts(holes):
         yield Finding(Kind.HOLE, _most_around(segmentation, part), part)
     boxes = dict(enumerate(find_objects(segmentation), 1))
-    middle = middle_plane(segmentation, names, ijk_to_ras)
+    middle = middle_plane(segmentation, sides, ijk_to_ras)
+    outwards = {value: sign for pair in sides for value, sign in zip(pair, (1, -1), strict=True)}
     for value, box in boxes.items():
         if box is None or value not in names:
             continue
@@ -95,30 +103,27 @@ def _findings(segmentation: np.ndarray, names: Mapping[int, str], ijk_to_ras: np
         parts = sorted(_parts(inside), key=len, reverse=True)
         apart = [part for part in parts if len(part) < PART_OF_LARGEST * len(parts[0])]
         found = [*((Kind.ISLAND, part) for part in apart), *((Kind.JUMP, part) for part in _jumps(inside))]
-        side = names[value].partition(" ")[0]
-        if middle is not None and side in ("left", "right"):
+        if middle is not None and value in outwards:
             beyond = np.zeros(inside.shape, bool)
             zyx = np.argwhere(inside)
             to_right = np.array(ras_of(ijk_to_ras, zyx + origin)) @ middle[:3] - middle[3]
-            beyond[tuple(zyx[(to_right if side == "left" else -to_right) > BEYOND_MM].T)] = True
+            beyond[tuple(zyx[outwards[value] * to_right > BEYOND_MM].T)] = True
             found += [(Kind.SIDE, part) for part in _parts(beyond)]
         yield from (Finding(kind, value, part + origin) for kind, part in found)
 
 
-def middle_plane(segmentation: np.ndarray, names: Mapping[int, str], ijk_to_ras: np.ndarray) -> np.ndarray | None:
+def middle_plane(segmentation: np.ndarray, sides: Sides, ijk_to_ras: np.ndarray) -> np.ndarray | None:
     """Estimate the plane between what both sides have, (n_r, n_a, n_s, offset): n @ ras - offset is mm to the right.
 
-    The normal points from the structures that are called left to those called right, wherever these are; None if no
-    structure has both sides.
+    The normal points from what is called left to what is called right, wherever these are; None if no structure has
+    both sides.
     """
-    centres, values = dict[str, np.ndarray](), {name: value for value, name in names.items()}
-    boxes = find_objects(segmentation)
-    for name, value in values.items():
-        box = boxes[value - 1] if 0 < value <= len(boxes) else None
-        if box is not None:
+    centres = dict[int, np.ndarray]()
+    for value, box in enumerate(find_objects(segmentation), 1):
+        if box is not None and any(value in pair for pair in sides):
             zyx = np.argwhere(segmentation[box] == value).mean(0) + [side.start for side in box]
-            centres[name] = np.array(ras_of(ijk_to_ras, zyx[None])[0])
-    pairs = [(centres[left], centres[right]) for left, right in side_pairs(centres).values()]
+            centres[value] = np.array(ras_of(ijk_to_ras, zyx[None])[0])
+    pairs = [(centres[left], centres[right]) for left, right in sides if left in centres and right in centres]
     normal = np.sum([right - left for left, right in pairs], 0) if pairs else np.zeros(3)
     if not normal.any():
         return None

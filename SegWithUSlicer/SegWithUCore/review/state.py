@@ -4,8 +4,9 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import fsum
 
-from ..regions.region import Kind, Region, Shape, expected_wrong
+from ..regions.region import Kind, Region, Shape
 from ..util.errors import InputError
 from . import log_format as log
 from .verdicts import SEEN, Verdict
@@ -22,7 +23,7 @@ class Progress:
     Attributes:
         decided, regions: how many have a verdict of somebody who looked, and how many there are.
         seen_share: part of the regions' expected wrong volume that is accepted, corrected, or of a finished structure,
-            0 to 1; None if they hold none, or nobody knows.
+            0 to 1; None without a model.
         unseen: how many were taken without a look.
         finished, structures: how many asked structures are finished, and how many there are.
         sampled, sample: how many places of the blind sample have a verdict, and how many there are once it is due.
@@ -102,6 +103,7 @@ class ReviewState:
         self.signed: log.Signed | None = None
         self.signed_at = ""
         self._regions = {region.id: region for region in regions}
+        self._is_mask_alone = any(region.expected_wrong_mm3 is None for region in regions)
         self._verdicts: dict[int, Verdict] = {}
         self._comments: dict[int, str] = {}
         self._structures: dict[str, tuple[Verdict | None, str]] = {}
@@ -273,7 +275,7 @@ class ReviewState:
 
     def expected_mm3_of(self, regions: Iterable[int]) -> float:
         """Sum up the expected wrong volume of regions."""
-        return expected_wrong(self._regions[region] for region in regions)
+        return fsum(self._regions[region].expected_wrong_mm3 or 0.0 for region in regions)
 
     def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
         """Find the first open region behind `after`, then from the start on; None if there is none.
@@ -317,11 +319,12 @@ class ReviewState:
         right = self.seen_ids
         seen = [region.id for region in regions if region.id in right or not region.is_about(self._unfinished)]
         total = self.expected_mm3_of(ids)
+        share = None if self._is_mask_alone else self.expected_mm3_of(seen) / total if total > 0 else 1.0
         sample = self.blind_sample() if self._all_finished else []
         return Progress(
             decided=len(looked),
             regions=len(ids),
-            seen_share=self.expected_mm3_of(seen) / total if total > 0 else None,
+            seen_share=share,
             unseen=len(unseen),
             finished=len(self.asked) - len(self._unfinished),
             structures=len(self.asked),

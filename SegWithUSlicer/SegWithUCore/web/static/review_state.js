@@ -217,11 +217,12 @@ function progressOf(state) {
     const left = unfinished(state);
     const isSeen = (region) => !isAbout(region, left) || state.kinds.get(state.verdicts[region.id])?.seen;
     const total = wrong(regions);
+    const isKnown = regions.every((region) => region.expected_wrong_mm3 !== null);
     return {
         decided: given.filter(({ looked }) => looked).length,
         regions: regions.length,
         unseen: given.filter(({ looked }) => !looked).length,
-        seenShare: total > 0 ? wrong(regions.filter(isSeen)) / total : null,
+        seenShare: total > 0 ? wrong(regions.filter(isSeen)) / total : isKnown ? 1 : null,
         finished: state.asked.filter((name) => state.finished.has(name)).length,
         structures: state.asked.length,
         sampled: kindsOf(state, sample).length,
