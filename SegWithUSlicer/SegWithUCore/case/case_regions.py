@@ -11,10 +11,10 @@ from ..io.grid import VoxelGrid
 from ..io.plane_writer import LABELS, write_nifti_planes
 from ..io.roi import VoxelBox, whole_grid
 from ..io.volume import check_file
-from ..models.input_spec import Label, side_values
+from ..models.input_spec import Label
 from ..util.atomic_files import atomic_file, remove_leftovers, write_text
 from ..util.errors import InputError, OutputError
-from .case_file import FILES, SEGMENTATION_FILE, asked_structures, is_mask_alone, naming_case, read_case, write_case
+from .case_file import FILES, SEGMENTATION_FILE, asked_structures, naming_case, read_case, write_case
 from .case_files import case_volume, file_record, file_records
 from .case_folders import case_contents
 from .region_files import REGION_LABELS_FILE, REGIONS_FILE, regions_csv, regions_text
@@ -92,15 +92,9 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
         return sitk.GetArrayFromImage(box.crop(case_volume(folder, case, file)))
 
     with naming_case(folder):
-        if is_mask_alone(case):
-            from ..regions.mask_findings import find_in_mask
-
-            grid = VoxelGrid.of(drawn := case_volume(folder, case, SEGMENTATION_FILE))
-            names = {int(entry["value"]): str(entry["name"]) for entry in case["structures"]}
-            found = find_in_mask(sitk.GetArrayViewFromImage(drawn), names, side_values(names), ijk_to_ras(grid))
-            return _rewritten(folder, case, found, None, whole_grid(grid), grid, overwrite)
         if not (case.get("model") or {}).get("calibrated"):
-            raise InputError(f"{folder} has no regions: its model is not calibrated.", "not-calibrated")
+            why = "its model is not calibrated, or there is none"
+            raise InputError(f"{folder} has no error probability to make regions of: {why}.", "not-calibrated")
         probability = sitk.Cast(case_volume(folder, case, ERROR_PROBABILITY_FILE), sitk.sitkFloat32)
         box = assessed_part(case, probability)
         part = box.crop(probability)
@@ -114,23 +108,10 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
         probabilities = sitk.GetArrayViewFromImage(part)
         percentiles = (model_percentile, data_percentile)
         found = find_regions(Assessed(probabilities, *classes, names, ijk_to_ras(part), *percentiles, asked), settings)
-        return _rewritten(folder, case, found, settings, box, VoxelGrid.of(probability), overwrite)
-
-
-def _rewritten(
-    folder: Path,
-    case: Mapping[str, Any],
-    found: "FoundRegions",
-    settings: "RegionSettings | None",
-    box: VoxelBox,
-    grid: VoxelGrid,
-    overwrite: bool,
-) -> "FoundRegions":
-    """Write regions of a case that is there, and return them."""
-    _keep_reviews(folder, found, overwrite)
-    write_regions(folder, found, box, grid)
-    records = {name: file_record(folder / name) for name in (REGIONS_FILE, REGION_LABELS_FILE)}
-    write_case(folder, {**case, "regions": found.summary(settings), FILES: {**file_records(case), **records}})
+        _keep_reviews(folder, found, overwrite)
+        write_regions(folder, found, box, probability)
+        records = {name: file_record(folder / name) for name in (REGIONS_FILE, REGION_LABELS_FILE)}
+        write_case(folder, {**case, "regions": found.summary(settings), FILES: {**file_records(case), **records}})
     return found
 
 

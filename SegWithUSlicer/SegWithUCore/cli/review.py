@@ -107,20 +107,16 @@ def _regions_text(folder: Path, found: "FoundRegions") -> str:
     regions = asked_regions(read_case(folder), folder)
     for region in regions[:_MOST_ROWS]:
         place = ", ".join(f"{value:.1f}" for value in region.peak_ras_mm)
-        numbers = [f"{region.volume_mm3:.0f}", place]
-        if region.expected_wrong_mm3 is not None:
-            likely = competition_text(region.competing[0], region.structure)
-            numbers = [f"{region.expected_wrong_mm3:.0f}", numbers[0], f"{region.peak:.2f}", place, likely]
-        rows.append([str(region.rank), str(region.id), region.structure, region.kind.value, *numbers])
+        numbers = [f"{region.expected_wrong_mm3:.0f}", f"{region.volume_mm3:.0f}", f"{region.peak:.2f}", place]
+        likely = competition_text(region.competing[0], region.structure)
+        rows.append([str(region.rank), str(region.id), region.structure, region.kind.value, *numbers, likely])
     if rows:
         header = ["rank", "id", "structure", "kind", "wrong mm3", "mm3", "peak", "at RAS mm", "most likely"]
-        header = header if found.expected_wrong_mm3 is not None else [*header[:4], "mm3", "at RAS mm"]
         lines.append(table(header, rows, words=(2, 3, 8)))
     if len(found.regions) > len(rows):
         lines.append(f"... and {len(found.regions) - len(rows)} more in regions.csv")
-    inside, total = expected_wrong(regions), found.expected_wrong_mm3
-    wrong = f"hold {inside:.0f} of the {total or 0:.0f} mm³ that may be wrong in the image"
-    lines.append(f"{len(regions)} regions {'found by their shape' if total is None else wrong}.")
+    inside, total = expected_wrong(regions), found.expected_wrong_mm3 or 0.0
+    lines.append(f"{len(regions)} regions hold {inside:.0f} of the {total:.0f} mm³ that may be wrong in the image.")
     return "\n".join([*lines, *([found.left_out_sentence] if found.left_out else [])])
 
 

@@ -1,7 +1,6 @@
-"""`segwithu segment`, `judge`, `review`: images in, case folders out; one case or many, here or on workers."""
+"""`segwithu segment`: images in, case folders out; one case or many, here or on workers."""
 
 import contextlib
-import math
 import re
 import shlex
 import time
@@ -16,7 +15,7 @@ from ..case.structures_table import WHOLES
 from ..inference.engines import AUTO
 from ..models.installed import find_models, resolve_model, unreadable_folders
 from ..util.atomic_files import one_writer
-from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
+from ..util.errors import INTERRUPTED, OutputError, UsageError
 from ..util.failures import failure_message
 from ..util.input_files import plain_name
 from ..util.process_lock import ProcessLock
@@ -27,7 +26,6 @@ from .arguments import (
     add_command,
     check_folder_name,
     int_between,
-    named_labels,
     opened_model,
     settings_of,
 )
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from ..cohort.jobs import AskedCases
     from ..cohort.one_case import Settled, Settling
     from ..inference.case_result import Job
-    from ..inference.given_mask import MaskFile
     from ..inference.model import Model
     from ..io.inputs import GivenCase
     from ..models.bundle import Bundle
@@ -49,32 +46,16 @@ _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
 
 
 def add_commands(commands: Any) -> None:
-    """Add the three commands."""
+    """Add `segment`."""
     command = add_command(commands, "segment", run)
     command.add_argument("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD, MHA, MGZ), "
         "the folder of a DICOM series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or "
         "TABLE.csv:ROLE, the cases of a split table (columns case, role; with a folder images next to it)")  # fmt: skip
     command.add_flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")
-    _add_options(command)
-    command = add_command(commands, "judge", run_judge)
-    command.add_argument("image", type=Path, help="an image as for segment, or TABLE.csv with the columns image and "
-        "mask, and case for other names than the files'")  # fmt: skip
-    command.add_argument("mask", nargs="?", type=Path, help="the segmentation: a label map on the image's grid (NIfTI, "
-        "NRRD, MHA, MGZ, .seg.nrrd, DICOM SEG), or a folder with one file per structure")  # fmt: skip
-    command.add_shared("--labels")
-    _add_options(command)
-    command = add_command(commands, "review", run_review)
-    command.add_argument("image", type=Path, metavar="IMAGES", help="an image as for segment, a folder of images, or "
-        "TABLE.csv with the columns image and mask")  # fmt: skip
-    command.add_argument("mask", nargs="?", type=Path, metavar="MASKS", help="its segmentation as for judge, or a "
-        "folder of masks with the names of the images (or BIDS derivatives)")  # fmt: skip
-    command.add_shared("--labels", "--output")
-    _add_settings(command)
-    command.set_defaults(model=None, head=None, device="cpu", engine=AUTO, network=None, threads=None, roi=None,
-                         unlike_training=False, workers=None, scheduler=None, channel=[], part=None)  # fmt: skip
+    add_options(command)
 
 
-def _add_settings(command: CommandParser) -> None:
+def add_settings(command: CommandParser) -> None:
     """Add what all three commands take."""
     add, flag = command.add_argument, command.add_flag
     add("--series", action="append", default=[], metavar="[NAME=]UID", help="the DICOM series to read if a folder "
@@ -89,14 +70,14 @@ def _add_settings(command: CommandParser) -> None:
     flag("--include-image", "copy the image into the case folder")
 
 
-def _add_options(command: CommandParser) -> None:
+def add_options(command: CommandParser) -> None:
     """Add what the commands take that run a model."""
     add = command.add_argument
     command.add_shared("--model", "--output", required=False)  # `_model_of` says what is missing
     add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
     add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
     command.add_shared("--head", "--device", "--engine")
-    _add_settings(command)
+    add_settings(command)
     command.add_flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")
     add("--part", metavar="I/N", help="only the I-th of N equal shares of the cases, such as 3/8")
@@ -118,83 +99,11 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     segment DATA/split.csv:test -m my_model -o results
     """
     tables = {path: _cases_of(path) for path in options.cases if _TABLE.fullmatch(path.name) and not path.exists()}
-    return _run(_Call.of(options, paths=options.cases, tables=tables), console)
-
-
-def run_judge(options: "argparse.Namespace", console: Console) -> int:
-    """Judge a segmentation that was made elsewhere.
-
-    Run the model on IMAGE, and write OUTPUT/<name>/ as segment does, with MASK as the segmentation and the probability
-    that it is wrong: its disagreement with the model. Review, worklist, report and export work as after segment.
-
-    Examples:
-    judge head.nii.gz mask.nii.gz -m hippocampus -o judged --labels "17=left hippocampus" "53=right hippocampus"
-    judge ct.nii.gz total_segmentator_output -m my_model -o judged --labels liver=liver
-    judge TABLE.csv -m hippocampus -o judged --resume
-    """
-    from ..inference.given_mask import MaskFile
-
-    names = named_labels(options.labels)
-    rows = _masks_of(options.image, options.mask, console)
-    masks = {case.name: MaskFile(mask, names) for case, mask in rows}
-    tables = {options.image: [case for case, _ in rows]}
-    return _run(_Call.of(options, paths=[options.image], tables=tables, masks=masks), console)
-
-
-def run_review(options: "argparse.Namespace", console: Console) -> int:
-    """Review masks that were made elsewhere, without a model.
-
-    Write OUTPUT/<name>/ for each image and its mask: structures, volumes, and the regions that the shape of the mask
-    gives (parts that lie apart or on the wrong side, holes, jumps between slices). From eight masks on, volumes and
-    asymmetries that are unusual among them are flagged. Review, worklist, report and export work as after segment.
-    There is no error probability: an even outline at the wrong place is not found.
-
-    Examples:
-    review head.nii.gz aseg.mgz -o reviewed
-    review images masks --labels freesurfer -o reviewed
-    review TABLE.csv --labels structures.csv -o reviewed
-    """
-    from ..inference.given_mask import MaskFile
-    from ..inference.mask_review import model_of_masks, structure_labels
-
-    rows, named = _masks_of(options.image, options.mask, console), named_labels(options.labels)
-    surveys, masks = [], {case.name: MaskFile(mask, named) for case, mask in rows}
-    with console.progress("review") as progress:
-        for number, (case, _) in enumerate(rows):
-            progress("reading the masks", number / len(rows), case.name)
-            surveys.append(_survey(case, masks[case.name], console))
-    labels = structure_labels([names for names, _ in filter(None, surveys)])
-    volumes = [volumes for _, volumes in filter(None, surveys)]
-    for (case, _), found in zip(rows, surveys, strict=True):  # spelled out: the same structures in every mask
-        masks[case.name] = replace(masks[case.name], names=found[0] if found else named)
-    call = _Call.of(options, paths=[options.image], tables={options.image: [case for case, _ in rows]}, masks=masks)
-    return _run(call, console, model_of_masks(labels, volumes))
-
-
-def _survey(case: "GivenCase", mask: "MaskFile", console: Console) -> "tuple[dict[str, str], dict[str, float]] | None":
-    """Return what the labels of a mask stand for, and the volumes of its structures, mm3.
-
-    None if image or mask cannot be read: its own case says why.
-    """
-    from ..case.case_image import voxel_hash
-    from ..inference.given_mask import MaskedImage, named_voxels
-    from ..io.grid import VoxelGrid
-    from ..io.inputs import read_channel
-
-    try:
-        image = read_channel(file := case.numbered.get(0, case.source), None).image
-        grid = VoxelGrid.of(image)
-        names, voxels = named_voxels(mask, MaskedImage(file, grid, voxel_hash(image)))
-    except (InputError, UsageError):
-        return None
-    volumes = dict.fromkeys(names.values(), 0.0)
-    for key, name in names.items():
-        volumes[name] += voxels[key] * math.prod(grid.spacing)
-    return names, volumes
+    return run_call(Call.of(options, paths=options.cases, tables=tables), console)
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """What a call of one of the commands asks for, besides its cases; the names are those of the options."""
 
     cases: "AskedCases"
@@ -212,7 +121,7 @@ class _Call:
     given: Sequence[str]
 
     @classmethod
-    def of(cls, options: "argparse.Namespace", **found: Any) -> "_Call":
+    def of(cls, options: "argparse.Namespace", **found: Any) -> "Call":
         """Take what the options say.
 
         Raises:
@@ -228,47 +137,7 @@ class _Call:
         return cls(**{own.name: given[own.name] for own in fields(cls)})
 
 
-def _masks_of(image: Path, mask: Path | None, console: Console) -> "list[tuple[GivenCase, Path]]":
-    """Return each case with its mask: of one image, or of the rows of a table.
-
-    Raises:
-        UsageError: there is no mask.
-        InputError: the table lacks a column or a cell, or a file is missing.
-    """
-    from ..cohort.jobs import with_masks
-    from ..inference.given_mask import listed
-    from ..io.inputs import GivenCase, case_name, cases_in, find_input
-    from ..util.csv_files import read_user_table
-
-    if mask is not None:
-        is_one = not image.is_dir() or (cases_in(image).paths == [image] and len(find_input(image).cases) == 1)
-        if not is_one and mask.is_dir():
-            pairs, without = with_masks(image, mask)
-            if without:
-                console.note(f"Without a mask, and left out ({len(without)}): {listed(without)}.")
-            return pairs
-        cases = find_input(image).cases
-        if len(cases) > 1:
-            raise UsageError(f"{image} holds {len(cases)} cases, but one mask was given: use a table of both.")
-        return [(cases[0], mask)]
-    wanted = "give IMAGE MASK, or a CSV table with the columns image and mask"
-    if image.suffix.lower() != ".csv":
-        raise UsageError(f"There is no mask for {image}: {wanted}.")
-    found = []
-    rows = read_user_table(image, ("image", "mask"), wanted)
-    if not rows:
-        raise UsageError(f"{image} has no rows: {wanted}.", "no-data-set")
-    for number, row in enumerate(rows, 2):
-        if not row["image"] or not row["mask"]:
-            raise InputError(f"{image}: row {number} lacks image or mask: {wanted}.")
-        file, own = (image.parent / row[key] for key in ("image", "mask"))
-        found.append((GivenCase(row.get("case") or case_name(file), file), own))
-    if len({case.name for case, _ in found}) < len(found):
-        raise InputError(f"{image} names two cases alike: add a column case with different names.")
-    return found
-
-
-def _run(call: _Call, console: Console, model: "Model | None" = None) -> int:
+def run_call(call: Call, console: Console, model: "Model | None" = None) -> int:
     """Make the case folders of all three commands; without a model that is given, by the one that is asked for."""
     from ..cohort.jobs import Failure, check_failed_file, jobs_of
     from ..cohort.workers import uses_workers
@@ -309,7 +178,7 @@ def _run(call: _Call, console: Console, model: "Model | None" = None) -> int:
 
 
 def _settled(
-    call: _Call,
+    call: Call,
     model: "Model | Bundle",
     jobs: "Sequence[Job]",
     output: Path,
@@ -342,7 +211,7 @@ def _settled(
     return settle_all(jobs, output, model, rules, tally.listening)
 
 
-def _model_of(call: _Call, console: Console) -> "tuple[Bundle, Path]":
+def _model_of(call: Call, console: Console) -> "tuple[Bundle, Path]":
     """Return the model and the output; without --model, list those that are installed, and propose one.
 
     Raises:
@@ -365,7 +234,7 @@ def _model_of(call: _Call, console: Console) -> "tuple[Bundle, Path]":
     raise UsageError(f"--model is missing: {wanted}. Type: {shlex.join(['segwithu', *given])}", "no-model")
 
 
-def _proposed(call: _Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] | None":
+def _proposed(call: Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] | None":
     """Propose a model for the first image, and say why."""
     from ..io.grid import VoxelGrid
     from ..io.inputs import find_input, read_channel

@@ -49,16 +49,20 @@ class MaskFile:
         names: by label value, or name of a segment or file, the structures that it stands for, "" where its voxels are
             not judged; or `ALL` and a program; by default labels have the model's values or names, those of
             FreeSurfer's own files its numbers.
+        other: the mask of another reader: the regions are where both differ.
     """
 
     path: Path
     names: Mapping[str, str] = field(default_factory=dict)
+    other: "MaskFile | None" = None
 
     def facts(self) -> dict[str, Any]:
         """Return what a result depends on: the hash of the files, and the names."""
         digest = hashlib.sha256()
         for path in _files(self.path):
             digest.update(path.name.encode() + path.read_bytes() if self.path.is_dir() else path.read_bytes())
+        if self.other is not None:
+            digest.update(self.other.facts()["sha256"].encode())
         return {"sha256": digest.hexdigest(), "labels": dict(self.names)}
 
 

@@ -18,12 +18,13 @@ from ..models.bundle import Bundle, HeadSpec
 from ..models.input_spec import InputSpec, Label, Normalisation, distinct_color, side_pairs, side_values
 from ..models.quality import MISPLACED_KIND
 from ..network.specs import MASK_ALONE, BackboneSpec
+from ..regions.find_regions import Assessed, find_regions, without_probability
 from ..regions.mask_findings import find_in_mask, middle_plane
 from ..util.errors import InputError
 from ..util.progress import Progress
 from ..version import __version__
 from .case_result import AssessedBox, CaseInput, CaseResult, Job
-from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation, by_importance
+from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation
 from .given_mask import GivenMask, listed
 from .model import Model
 from .structures import StructureMetrics, whole_metrics
@@ -98,42 +99,59 @@ def _range(values: np.ndarray, scale: Any) -> dict[str, float]:
 
 
 def reviewed_mask(
-    job: Job, model: Model, source: CaseInput, image: sitk.Image, mask: GivenMask, progress: Progress
+    job: Job, model: Model, source: CaseInput, image: sitk.Image, masks: Sequence[GivenMask], progress: Progress
 ) -> CaseResult:
-    """Make the result of a mask without a model."""
+    """Make the result of a mask without a model.
+
+    Args:
+        masks: the mask and, where there is one, that of another reader: the regions are where both differ.
+    """
     labels, grid = model.bundle.labels, source.grid
-    own = [int(mask.label_of[index]) for index in range(len(labels))]
-    class_of = np.zeros(len(mask.labels), np.uint8)
-    class_of[own[1:]] = np.arange(1, len(labels))
-    class_of[0] = 0
-    classes = class_of[mask.indices]
-    mask = replace(mask, indices=classes, labels=labels, label_of=np.arange(len(labels), dtype=np.uint8))
+    voxel_mm3, names, matrix = (
+        float(np.prod(grid.spacing)),
+        {each.value: each.name for each in labels},
+        ijk_to_ras(grid),
+    )
+    drawn, *others = [mask_classes(mask, labels) for mask in masks]
+    mask = replace(masks[0], indices=drawn, labels=labels, label_of=np.arange(len(labels), dtype=np.uint8))
     voxel_mm3 = float(np.prod(grid.spacing))
-    voxels = zip(labels, np.bincount(classes.ravel(), minlength=len(labels)).tolist(), strict=True)
+    voxels = zip(labels, np.bincount(drawn.ravel(), minlength=len(labels)).tolist(), strict=True)
     structures = [StructureMetrics(label, count, count * voxel_mm3) for label, count in voxels]
     progress("finding regions", 0.5)
-    values = np.array([label.value for label in labels])[classes]
-    names, matrix = {label.value: label.name for label in labels}, ijk_to_ras(grid)
-    sides = side_values(names)
+    table = np.array([label.value for label in labels])
+    values, sides = table[drawn], side_values(names)
+    warnings = [*_warnings(masks, structures, model.bundle), *_exchanged(middle_plane(values, sides, matrix))]
     sums = ProbabilitySums.zeros(len(labels))
-    maps = VoxelMaps(classes, classes, None, None, None, None, None, sums)
-    warnings = by_importance(
-        [*_warnings(mask, structures, model.bundle), *_exchanged(middle_plane(values, sides, matrix))]
-    )
+    maps = VoxelMaps(drawn, drawn, None, None, None, None, None, sums)
     box = AssessedBox(whole_grid(grid), sitk.GetArrayViewFromImage(image), grid, maps, structures, warnings, {})
     totals, asymmetries = whole_metrics(structures, sums, (), voxel_mm3)
-    regions = find_in_mask(values, names, sides, matrix)
+    if others:
+        differs = (drawn != others[0]).astype(np.float32)
+        regions = without_probability(find_regions(Assessed(differs, values, table[others[0]], names, matrix)))
+    else:
+        regions = find_in_mask(values, names, sides, matrix)
     return CaseResult(job, model.identity, source, labels, box, regions, totals, asymmetries, warnings, mask=mask)
 
 
-def _warnings(mask: GivenMask, structures: Sequence[StructureMetrics], bundle: Bundle) -> list[Deviation]:
+def mask_classes(mask: GivenMask, labels: Sequence[Label]) -> np.ndarray:
+    """Return the index in `labels` of each voxel of a mask that was read with them, uint8 (z, y, x)."""
+    class_of = np.zeros(len(mask.labels), np.uint8)
+    class_of[mask.label_of[1:]] = np.arange(1, len(labels))
+    class_of[0] = 0
+    return class_of[mask.indices]
+
+
+def _warnings(masks: Sequence[GivenMask], structures: Sequence[StructureMetrics], bundle: Bundle) -> list[Deviation]:
     """Say that no model was run, what was left out, and what is unusual among the masks."""
-    name, usual = mask.file.path.name, bundle.ood_reference or {}
+    name, usual = masks[0].file.path.name, bundle.ood_reference or {}
     text = f"No model was run: the regions follow from the shape of {name} alone; {NO_SHAPE}."
+    if len(masks) > 1:
+        text = f"No model was run: the segmentation is {name}, the regions are where {masks[1].file.path.name} differs."
     found = [Deviation(NOTE, text, JUDGED_KIND)]
-    if mask.left_out:
-        text = f"Labels of {name} that were taken as background ({len(mask.left_out)}): {listed(mask.left_out)}."
-        found.append(Deviation(NOTE, text, JUDGED_KIND))
+    for mask in masks:
+        if mask.left_out:
+            text = f"Labels of {mask.file.path.name} that were taken as background ({len(mask.left_out)}): "
+            found.append(Deviation(NOTE, f"{text}{listed(mask.left_out)}.", JUDGED_KIND))
     volumes = {metrics.label.name: metrics.volume_mm3 for metrics in structures}
     for metrics in structures[1:]:
         span, label, volume = usual["volumes_mm3"].get(str(metrics.label.value)), metrics.label, metrics.volume_mm3

@@ -92,8 +92,8 @@ def compute_case(
         raise InputError(f"{message}, or choose another.", "not-calibrated")
     given = _read(job, model, images or {}, scratch is not None, progress)
     if job.mask is not None and not is_model:
-        alone = given.read_mask(job.mask, job.files[0], model.bundle.labels)
-        found = reviewed_mask(job, model, given.source, given.images[0], alone, progress)
+        both = [given.read_mask(each, job.files[0], model.bundle.labels) for each in (job.mask, job.mask.other) if each]
+        found = reviewed_mask(job, model, given.source, given.images[0], both, progress)
         asked_labels(found.labels, job.settings.structures)
         return replace(found, warnings=by_importance([*given.notes, *found.warnings]))
     boxes, placement = _place(job, model.bundle, given, progress), None

@@ -1,7 +1,7 @@
 """Find the regions to review: group uncertain voxels, and describe each group by place, size and confusions."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,6 +164,15 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
     )
 
 
+def without_probability(found: FoundRegions) -> FoundRegions:
+    """Return regions of voxels that two readers draw differently: how likely one of them is wrong nobody knows."""
+    regions, blind = (
+        tuple(replace(each, expected_wrong_mm3=None, peak=None) for each in part)
+        for part in (found.regions, found.blind)
+    )
+    return replace(found, regions=regions, blind=blind, expected_wrong_mm3=None)
+
+
 def _largest(voxels: UncertainVoxels, region: np.ndarray) -> tuple[np.ndarray, int]:
     """Keep the `MOST_REGIONS` regions with the most expected wrong volume, in the order of their numbers.
 
@@ -265,15 +274,12 @@ def blind_sample(
                 structure=names[value],
                 structure_value=value,
                 kind=Kind.BLIND,
-                shape=Shape.THIN,
                 expected_wrong_mm3=None if chance is None else chance * voxel_mm3,
                 volume_mm3=voxel_mm3,
                 peak=chance,
                 peak_ras_mm=(ras[0], ras[1], ras[2]),
                 centre_ras_mm=(ras[0], ras[1], ras[2]),
                 size_mm=(width, height, depth),
-                competing=(),
-                touches_border=False,
             )
         )
     return tuple(sample)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_fill_holes, find_objects, label
 
 from .find_regions import BACKGROUND, FoundRegions, blind_sample, ras_of
-from .region import Kind, Region, Shape
+from .region import Kind, Region
 
 LEAST_MM3, LEAST_VOXELS = 5.0, 3
 """Of a finding: less is noise of the grid."""
@@ -71,14 +71,10 @@ def find_in_mask(
                 structure=names[value],
                 structure_value=value,
                 kind=kind,
-                shape=Shape.BLOB,
-                expected_wrong_mm3=None,
                 volume_mm3=len(zyx) * voxel_mm3,
-                peak=None,
                 peak_ras_mm=places[0],
                 centre_ras_mm=places[1],
                 size_mm=(size[0], size[1], size[2]),
-                competing=(),
                 touches_border=bool(((low == 0) | (high == np.array(labels.shape) - 1)).any()),
             )
         )

@@ -62,7 +62,7 @@ class Competition:
     share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Region:
     """A region and its measurements; positions in RAS mm of the image's own space (no parent transform).
 
@@ -90,15 +90,15 @@ class Region:
     structure: str
     structure_value: int
     kind: Kind
-    shape: Shape
-    expected_wrong_mm3: float | None
+    shape: Shape = Shape.THIN
+    expected_wrong_mm3: float | None = None
     volume_mm3: float
-    peak: float | None
+    peak: float | None = None
     peak_ras_mm: tuple[float, float, float]
     centre_ras_mm: tuple[float, float, float]
     size_mm: tuple[float, float, float]
-    competing: tuple[Competition, ...]
-    touches_border: bool
+    competing: tuple[Competition, ...] = ()
+    touches_border: bool = False
     model_percentile: float | None = None
     data_percentile: float | None = None
 

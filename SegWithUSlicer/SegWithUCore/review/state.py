@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from ..regions.region import Kind, Region, Shape
+from ..regions.region import Kind, Region
 from ..util.errors import InputError
 from . import log_format as log
 from .verdicts import SEEN, Verdict
@@ -382,13 +382,10 @@ def _place(region: int, structure: str, value: int, ras_mm: tuple[float, float, 
         structure=structure,
         structure_value=value,
         kind=Kind.ADDED,
-        shape=Shape.THIN,
         expected_wrong_mm3=0.0,
         volume_mm3=0.0,
         peak=0.0,
         peak_ras_mm=ras_mm,
         centre_ras_mm=ras_mm,
         size_mm=(0.0, 0.0, 0.0),
-        competing=(),
-        touches_border=False,
     )
