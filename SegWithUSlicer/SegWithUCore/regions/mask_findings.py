@@ -96,15 +96,19 @@ def _findings(
         if box is None or value not in names:
             continue
         inside, origin = segmentation[box] == value, np.array([side.start for side in box])
-        parts = sorted(_parts(inside), key=len, reverse=True)
-        apart = [part for part in parts if len(part) < PART_OF_LARGEST * len(parts[0])]
-        found = [*((Kind.ISLAND, part) for part in apart), *((Kind.JUMP, part) for part in _jumps(inside))]
+        found = list[tuple[Kind, np.ndarray]]()
         if middle is not None and value in outwards:
-            beyond = np.zeros(inside.shape, bool)
-            zyx = np.argwhere(inside)
+            zyx, beyond = np.argwhere(inside), np.zeros(inside.shape, bool)
             to_right = np.array(ras_of(ijk_to_ras, zyx + origin)) @ middle[:3] - middle[3]
             beyond[tuple(zyx[outwards[value] * to_right > BEYOND_MM].T)] = True
             found += [(Kind.SIDE, part) for part in _parts(beyond)]
+            inside &= ~beyond
+        parts = _parts(inside)
+        least = PART_OF_LARGEST * max(map(len, parts), default=0)
+        found += [(Kind.ISLAND, part) for part in parts if len(part) < least]
+        for _, part in found:
+            inside[tuple(part.T)] = False
+        found += [(Kind.JUMP, part) for part in _jumps(inside)]
         yield from (Finding(kind, value, part + origin) for kind, part in found)
 
 
