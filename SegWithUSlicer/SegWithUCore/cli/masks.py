@@ -1,7 +1,6 @@
 """`segwithu judge`, `review`, `agree`: masks made elsewhere, with a model, without one, and of two readers."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from statistics import fmean
@@ -93,31 +92,40 @@ def run_review(options: "argparse.Namespace", console: Console) -> int:
     from ..inference.given_mask import MaskFile
 
     named = named_labels(options.labels)
-    rows = [(case, MaskFile(mask, named)) for case, mask in _masks_of(options.image, options.mask, console)]
-    return _run_without_model(options, console, rows)
+    rows = _masks_of(options.image, options.mask, console)
+    return _run_without_model(options, console, [(case, [MaskFile(mask, named)]) for case, mask in rows], options.image)
 
 
 def _run_without_model(
-    options: "argparse.Namespace", console: Console, rows: "Sequence[tuple[GivenCase, MaskFile]]"
+    options: "argparse.Namespace", console: Console, rows: "Sequence[tuple[GivenCase, list[MaskFile]]]", place: Path
 ) -> int:
-    """Make the case folders of masks."""
-    from ..inference.given_mask import MaskFile
+    """Make the case folders of masks, or of two readers' masks; `place` is where the images were found.
+
+    Raises:
+        InputError, UsageError: no mask can be read.
+    """
+    from ..inference.given_mask import named_volumes
     from ..inference.mask_review import model_of_masks, structure_labels
 
-    readable, volumes, masks = list[dict[str, str]](), list[dict[str, float]](), dict[str, MaskFile]()
+    found, volumes, masks = list[dict[str, str]](), list[dict[str, float]](), {}
+    trouble: InputError | UsageError | None = None
     with console.progress("review") as progress:
-        for number, (case, mask) in enumerate(rows):
+        for number, (case, given) in enumerate(rows):
             progress("reading the masks", number / len(rows), case.name)
-            found = [_survey(case, each) for each in (mask, mask.other) if each]
-            readable += [names for names, _ in found]
-            volumes += [own for _, own in found[:1]]
-            # Spelled out, so that each has the same structures; of what cannot be read its own case says why.
-            own, *others = [replace(mask, names=names or mask.names) for names, _ in found]
-            other = None if mask.other is None else replace(mask.other, names=others[0].names)
-            masks[case.name] = replace(own, other=other)
-    labels, place = structure_labels(readable), Path(options.first if "first" in options else options.image)
+            try:
+                image = _masked_image(case)
+                named = [named_volumes(mask, image) for mask in given]
+            except (InputError, UsageError) as error:  # reported for its own case, if another can be read
+                trouble, named = trouble or error, []
+            found += [names for names, _ in named]
+            volumes += [own for _, own in named[:1]]
+            if named:  # spelled out, so that all have the same structures
+                given = [replace(mask, names=own or mask.names) for mask, (own, _) in zip(given, named, strict=True)]
+            masks[case.name] = replace(given[0], other=given[-1] if given[1:] else None)
+    if trouble and not found:
+        raise trouble
     call = Call.of(options, paths=[place], tables={place: [case for case, _ in rows]}, masks=masks)
-    return run_call(call, console, model_of_masks(labels, list(filter(None, volumes))))
+    return run_call(call, console, model_of_masks(structure_labels(found), volumes))
 
 
 def run_agree(options: "argparse.Namespace", console: Console) -> int:
@@ -137,60 +145,52 @@ def run_agree(options: "argparse.Namespace", console: Console) -> int:
 
     refuse_if((options.images and not options.output, "--images goes with --output, the folder of the cases."))
     named, images = named_labels(options.labels), options.images or options.first
-    first, second = ({case.name: (case, mask) for case, mask in _masks_of(images, given, console)}
+    first, second = ({case.name: (case, MaskFile(mask, named)) for case, mask in _masks_of(images, given, console)}
                      for given in (options.first, options.second))  # fmt: skip
     if alone := sorted(first.keys() ^ second.keys()):
         console.note(f"Of one reader only, and left out ({len(alone)}): {listed(alone)}.")
-    rows: list[tuple[GivenCase, MaskFile]] = []
-    found: list[tuple[str, str, Agreement]] = []
+    rows: list[tuple[GivenCase, list[MaskFile]]] = []
+    cells: list[list[Any]] = []
     with console.progress("agree") as progress:
         for number, name in enumerate(shared := sorted(first.keys() & second.keys())):
             progress("comparing", number / len(shared), name)
-            case, mask = first[name]
-            both = [MaskFile(each, named) for each in (mask, second[name][1])]
+            case, both = first[name][0], [first[name][1], second[name][1]]
             with console.case_by_case():
-                found += [(name, *each) for each in _agreements(case, both)]
-                rows.append((case, replace(both[0], other=both[1])))
-    cells = [[name, structure, *astuple(each)] for name, structure, each in found]
-    if options.output and found:
+                cells += [[name, structure, *astuple(each)] for structure, each in _agreements(case, both)]
+                rows.append((case, both))
+    if options.output and cells:
         options.output.mkdir(parents=True, exist_ok=True)
         write_csv(options.output / AGREEMENT_FILE, _COLUMNS, cells)
     data = [dict(zip(_COLUMNS, row, strict=True)) for row in cells]
-    console.result(_agreement_table(found), {"agreement": data})
-    status = _run_without_model(options, console, rows) if options.images and rows else 0
+    console.result(_agreement_table(cells), {"agreement": data})
+    status = _run_without_model(options, console, rows, images) if options.images and rows else 0
     return 1 if console.failures else status
 
 
-def _agreements(case: "GivenCase", both: "Sequence[MaskFile]") -> "list[tuple[str, Agreement]]":
-    """Return how well two masks agree on each structure that one of them has.
-
-    Raises:
-        InputError: as `read_mask`.
-    """
-    from ..inference.given_mask import named_voxels, read_mask
+def _agreements(case: "GivenCase", both: "Sequence[MaskFile]") -> "Iterator[tuple[str, Agreement]]":
+    """Compare two masks structure by structure, where one of them has it; raises as `read_mask`."""
+    from ..inference.given_mask import named_volumes, read_mask
     from ..inference.mask_review import mask_classes, structure_labels
     from ..metrics.overlap import agreement_of
 
     image = _masked_image(case)
-    names = [named_voxels(mask, image)[0] for mask in both]
+    names = [named_volumes(mask, image)[0] for mask in both]
     labels = structure_labels(names)
     one, other = (mask_classes(read_mask(replace(mask, names=own), image, labels, True), labels)
                   for mask, own in zip(both, names, strict=True))  # fmt: skip
-    pairs = ((label.name, one == index, other == index) for index, label in enumerate(labels[1:], 1))
-    spacing = image.grid.spacing[::-1]
-    return [(name, agreement_of(a, b, spacing)) for name, a, b in pairs if a.any() or b.any()]
+    for index, label in enumerate(labels[1:], 1):
+        if (one == index).any() or (other == index).any():
+            yield label.name, agreement_of(one == index, other == index, image.grid.spacing[::-1])
 
 
-def _agreement_table(found: "Sequence[tuple[str, str, Agreement]]") -> str:
+def _agreement_table(cells: "Sequence[Sequence[Any]]") -> str:
     """Show the means over cases of each structure."""
     rows = []
-    for structure in dict.fromkeys(name for _, name, _ in found):
-        own = [astuple(each) for _, name, each in found if name == structure]
-        means = [fmean(known) if (known := [value for value in part if value is not None]) else None
-                 for part in zip(*own, strict=True)]  # fmt: skip
-        digits = (3, 2, 2, 0, 0)
-        cells = ["-" if mean is None else f"{mean:.{places}f}" for mean, places in zip(means, digits, strict=True)]
-        rows.append([structure, str(len(own)), *cells])
+    for structure in dict.fromkeys(row[1] for row in cells):
+        own = [row[2:] for row in cells if row[1] == structure]
+        columns = [[value for value in column if value is not None] for column in zip(*own, strict=True)]
+        digits = zip(columns, (3, 2, 2, 0, 0), strict=True)
+        rows.append([structure, str(len(own)), *(f"{fmean(known):.{n}f}" if known else "-" for known, n in digits)])
     header = ["structure", "cases", "Dice", "mean mm", "95 % mm", "first mm3", "second mm3"]
     return table(header, rows) if rows else "No structure could be compared."
 
@@ -206,27 +206,12 @@ def _masked_image(case: "GivenCase") -> "MaskedImage":
     return MaskedImage(file, VoxelGrid.of(image), voxel_hash(image))
 
 
-def _survey(case: "GivenCase", mask: "MaskFile") -> tuple[dict[str, str], dict[str, float]]:
-    """Return what the labels of a mask stand for, and the volumes of its structures, mm3; empty if it is not read."""
-    from ..inference.given_mask import named_voxels
-
-    try:
-        image = _masked_image(case)
-        names, voxels = named_voxels(mask, image)
-    except (InputError, UsageError):
-        return {}, {}
-    volumes = dict.fromkeys(names.values(), 0.0)
-    for key, name in names.items():
-        volumes[name] += voxels[key] * math.prod(image.grid.spacing)
-    return names, volumes
-
-
 def _masks_of(image: Path, mask: Path | None, console: Console) -> "list[tuple[GivenCase, Path]]":
-    """Return each case with its mask: of one image, or of the rows of a table.
+    """Return each case with its mask: of one image, of a folder of images, or of the rows of a table.
 
     Raises:
         UsageError: there is no mask.
-        InputError: the table lacks a column or a cell, or a file is missing.
+        InputError: as `with_masks`; the table lacks a column or a cell, or a file is missing.
     """
     from ..cohort.jobs import with_masks
     from ..inference.given_mask import listed
@@ -234,16 +219,16 @@ def _masks_of(image: Path, mask: Path | None, console: Console) -> "list[tuple[G
     from ..util.csv_files import read_user_table
 
     if mask is not None:
-        is_one = not image.is_dir() or (cases_in(image).paths == [image] and len(find_input(image).cases) == 1)
-        if not is_one and mask.is_dir():
-            pairs, without = with_masks(image, mask)
-            if without:
-                console.note(f"Without a mask, and left out ({len(without)}): {listed(without)}.")
-            return pairs
-        cases = find_input(image).cases
-        if len(cases) > 1:
-            raise UsageError(f"{image} holds {len(cases)} cases, but one mask was given: use a table of both.")
-        return [(cases[0], mask)]
+        if not image.is_dir() or (cases_in(image).paths == [image] and len(find_input(image).cases) == 1):
+            return [(find_input(image).cases[0], mask)]
+        if not mask.is_dir():
+            raise UsageError(
+                f"{image} is a folder of images, but {mask} is one mask: give a folder of masks, or a table."
+            )
+        pairs, without = with_masks(image, mask)
+        if without:
+            console.note(f"Without a mask, and left out ({len(without)}): {listed(without)}.")
+        return pairs
     wanted = "give IMAGE MASK, or a CSV table with the columns image and mask"
     if image.suffix.lower() != ".csv":
         raise UsageError(f"There is no mask for {image}: {wanted}.")

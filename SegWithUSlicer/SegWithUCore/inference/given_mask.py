@@ -23,7 +23,7 @@ from ..io.inputs import folder_entries, holds_input, stem_of
 from ..io.mgh import SUFFIXES as OF_FREESURFER
 from ..io.roi import VoxelBox
 from ..io.volume import read_file, whole_labels
-from ..models.input_spec import Label, named_classes, plain_words, without_side
+from ..models.input_spec import Label, named_classes, plain_words, side_first, without_side
 from ..util.csv_files import read_user_table
 from ..util.errors import InputError, UsageError
 from ..util.folder_entries import check_entries
@@ -227,22 +227,27 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
     return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out), keys, unjudged)
 
 
-def named_voxels(file: MaskFile, image: MaskedImage) -> tuple[dict[str, str], dict[str, int]]:
-    """Return what the labels of a mask stand for without any model, and how many voxels each has.
+def named_volumes(file: MaskFile, image: MaskedImage) -> tuple[dict[str, str], dict[str, float]]:
+    """Return what the labels of a mask stand for without any model, and the volumes of these structures, mm3.
 
     Raises:
-        InputError: as `read_mask`, or a label has no name in the table of its program.
+        InputError: as `read_mask`.
     """
     entries, by_value = _entries(file.path, image)
-    voxels = {entry.key: int(np.count_nonzero(entry.inside())) for entry in entries}
     names, program = file.names, file.names.get(ALL, "")
     if by_value and not names and file.path.name.lower().endswith(OF_FREESURFER):
         program = FREESURFER
     if program:
         names = names_of_program(program)
     elif not names:
-        names = {key: f"label {key}" if by_value else plain_words(key) for key in voxels}
-    return {key: names[key] for key in voxels if names.get(key)}, voxels
+        names = {entry.key: f"label {entry.key}" if by_value else side_first(entry.key) for entry in entries}
+    plain = {plain_words(key): text for key, text in names.items()}
+    found = {entry.key: name for entry in entries if (name := plain.get(plain_words(entry.key)))}
+    volumes, voxel_mm3 = dict.fromkeys(found.values(), 0.0), float(np.prod(image.grid.spacing))
+    for entry in entries:
+        if entry.key in found:
+            volumes[found[entry.key]] += np.count_nonzero(entry.inside()) * voxel_mm3
+    return found, volumes
 
 
 def _names(

@@ -4,7 +4,7 @@ The place of the model has a description of what the masks hold (`model_of_masks
 reads cases works unchanged; there are no maps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,13 +31,12 @@ from .structures import StructureMetrics, whole_metrics
 from .uncertainty_maps import VoxelMaps
 
 NO_MODEL = "no model"
+# Fewer do not say what is usual among them.
 LEAST_MASKS = 8
-"""Fewer do not say what is usual among them."""
+# So many scaled median absolute deviations from the median are usual, a customary limit of outliers.
 USUAL_MADS = 3.5
-"""So many scaled median absolute deviations from the median are usual, a customary limit of outliers."""
+# Of the logarithm of a volume and of an asymmetry, so that masks that are nearly alike do not make outliers.
 LEAST_MAD = 0.02
-"""Of the logarithm of a volume and of an asymmetry, so that masks that are nearly alike do not make outliers."""
-NO_SHAPE = "nothing says how much of it is wrong, and an even outline at the wrong place is not found"
 
 
 def structure_labels(masks: Sequence[Mapping[str, str]]) -> tuple[Label, ...]:
@@ -49,20 +48,14 @@ def structure_labels(masks: Sequence[Mapping[str, str]]) -> tuple[Label, ...]:
     Raises:
         InputError: no label stands for a structure.
     """
-    values, others = {0: "background"}, set[str]()
-    for key, name in sorted((pair for mask in masks for pair in mask.items() if pair[1]), key=_by_number):
-        if key.isdecimal() and name not in values.values():
-            values[int(key)] = name
-        others |= set() if key.isdecimal() else {name}
-    for name in sorted(others - set(values.values())):
-        values[max(values) + 1] = name
+    values, pairs = {0: "background"}, {pair for mask in masks for pair in mask.items()}
+    numbered = sorted((int(key), name) for key, name in pairs if key.isdecimal())
+    for value, name in [*numbered, *((0, name) for name in sorted({name for _, name in pairs}))]:
+        if name not in values.values():
+            values[value if value not in values else max(values) + 1] = name
     if len(values) == 1:
         raise InputError("No label of the masks stands for a structure: give --labels.", "unknown-label")
     return tuple(Label(value, name, distinct_color(value)) for value, name in values.items())
-
-
-def _by_number(pair: tuple[str, str]) -> tuple[int, str]:
-    return (int(pair[0]) if pair[0].isdecimal() else 0), pair[0]
 
 
 def model_of_masks(labels: Sequence[Label], volumes: Sequence[Mapping[str, float]]) -> Model:
@@ -76,26 +69,23 @@ def model_of_masks(labels: Sequence[Label], volumes: Sequence[Mapping[str, float
              "licence_weights": "none", "licence_data": "none", "data": "none", "citation": "none"}  # fmt: skip
     spec = InputSpec(("image",), "OT", "xyz", None, (128,) * 3, Normalisation("range", 0.0, 99.5))
     head = HeadSpec("none", "softmax", ("mask",), 1, 0, aleatoric=False)
-    usual: dict[str, Any] = {"volumes_mm3": {}, "asymmetries": {}}
-    if len(volumes) >= LEAST_MASKS:
-        for label in labels[1:]:
-            found = np.log([mask[label.name] for mask in volumes if mask.get(label.name)])
-            if len(found) > len(volumes) / 2:
-                counts = {"cases": len(volumes), "having": len(found)}
-                usual["volumes_mm3"][str(label.value)] = {**_range(found, np.exp), **counts}
-        for name, (left, right) in side_pairs(label.name for label in labels).items():
-            both = [(mask[left], mask[right]) for mask in volumes if mask.get(left) and mask.get(right)]
-            if len(both) >= LEAST_MASKS:
-                share = np.array([float(asymmetry(*pair)) / 100 for pair in both])
-                usual["asymmetries"][name] = {**_range(share, lambda end: 100 * end), "cases": len(both)}
+    measured, usual = [_measures(each) for each in volumes if any(each.values())], dict[str, Any]()
+    for name in dict.fromkeys(name for each in measured for name in each) if len(measured) >= LEAST_MASKS else ():
+        found = [each[name] for each in measured if name in each]
+        if 2 * len(found) > len(measured):
+            middle = float(np.median(found))
+            half = USUAL_MADS * max(1.4826 * float(np.median(np.abs(np.subtract(found, middle)))), LEAST_MAD)
+            usual[name] = {"low": middle - half, "high": middle + half, "having": len(found), "of": len(measured)}
     parts = (tuple(labels), BackboneSpec(MASK_ALONE), (head,))
     return Model(Bundle(None, about, spec, *parts, "0" * 64, ood_reference=usual))
 
 
-def _range(values: np.ndarray, scale: Any) -> dict[str, float]:
-    middle = float(np.median(values))
-    half = USUAL_MADS * max(1.4826 * float(np.median(np.abs(values - middle))), LEAST_MAD)
-    return {"low": float(scale(middle - half)), "high": float(scale(middle + half))}
+def _measures(volumes: Mapping[str, float]) -> dict[str, float]:
+    """Return the logarithms of the volumes of what is drawn, and the asymmetry, -2 to 2, of what both sides have."""
+    drawn = {name: volume for name, volume in volumes.items() if volume}
+    uneven = {f"asymmetry of {name}": float(asymmetry(drawn[left], drawn[right])) / 100
+              for name, (left, right) in side_pairs(drawn).items()}  # fmt: skip
+    return {name: float(np.log(volume)) for name, volume in drawn.items()} | uneven
 
 
 def reviewed_mask(
@@ -114,22 +104,25 @@ def reviewed_mask(
     )
     drawn, *others = [mask_classes(mask, labels) for mask in masks]
     mask = replace(masks[0], indices=drawn, labels=labels, label_of=np.arange(len(labels), dtype=np.uint8))
-    voxel_mm3 = float(np.prod(grid.spacing))
     voxels = zip(labels, np.bincount(drawn.ravel(), minlength=len(labels)).tolist(), strict=True)
     structures = [StructureMetrics(label, count, count * voxel_mm3) for label, count in voxels]
     progress("finding regions", 0.5)
-    table = np.array([label.value for label in labels])
+    table = np.array([label.value for label in labels], np.min_scalar_type(max(names)))
     values, sides = table[drawn], side_values(names)
-    warnings = [*_warnings(masks, structures, model.bundle), *_exchanged(middle_plane(values, sides, matrix))]
-    sums = ProbabilitySums.zeros(len(labels))
-    maps = VoxelMaps(drawn, drawn, None, None, None, None, None, sums)
-    box = AssessedBox(whole_grid(grid), sitk.GetArrayViewFromImage(image), grid, maps, structures, warnings, {})
-    totals, asymmetries = whole_metrics(structures, sums, (), voxel_mm3)
     if others:
         differs = (drawn != others[0]).astype(np.float32)
         regions = without_probability(find_regions(Assessed(differs, values, table[others[0]], names, matrix)))
     else:
         regions = find_in_mask(values, names, sides, matrix)
+    warnings = [*_notes(masks), *_unusual(structures, model.bundle.ood_reference or {})]
+    plane = middle_plane(values, sides, matrix)
+    if plane is not None and plane[0] < 0:
+        text = "What is called left lies on the right of what is called right: sides or coordinates are exchanged."
+        warnings.append(Deviation(WARNING, text, MISPLACED_KIND))
+    sums = ProbabilitySums.zeros(len(labels))
+    maps = VoxelMaps(drawn, drawn, None, None, None, None, None, sums)
+    box = AssessedBox(whole_grid(grid), sitk.GetArrayViewFromImage(image), grid, maps, structures, warnings, {})
+    totals, asymmetries = whole_metrics(structures, sums, (), voxel_mm3)
     return CaseResult(job, model.identity, source, labels, box, regions, totals, asymmetries, warnings, mask=mask)
 
 
@@ -141,42 +134,38 @@ def mask_classes(mask: GivenMask, labels: Sequence[Label]) -> np.ndarray:
     return class_of[mask.indices]
 
 
-def _warnings(masks: Sequence[GivenMask], structures: Sequence[StructureMetrics], bundle: Bundle) -> list[Deviation]:
-    """Say that no model was run, what was left out, and what is unusual among the masks."""
-    name, usual = masks[0].file.path.name, bundle.ood_reference or {}
-    text = f"No model was run: the regions follow from the shape of {name} alone; {NO_SHAPE}."
-    if len(masks) > 1:
-        text = f"No model was run: the segmentation is {name}, the regions are where {masks[1].file.path.name} differs."
-    found = [Deviation(NOTE, text, JUDGED_KIND)]
+def _notes(masks: Sequence[GivenMask]) -> Iterator[Deviation]:
+    """Say that no model was run, and what was left out."""
+    first, *others = [mask.file.path.name for mask in masks]
+    text = f"the regions follow from the shape of {first} alone; an even outline at the wrong place is not found."
+    if others:
+        text = f"the segmentation is {first}, the regions are where {others[0]} differs."
+    yield Deviation(NOTE, f"No model was run: {text}", JUDGED_KIND)
     for mask in masks:
         if mask.left_out:
             text = f"Labels of {mask.file.path.name} that were taken as background ({len(mask.left_out)}): "
-            found.append(Deviation(NOTE, f"{text}{listed(mask.left_out)}.", JUDGED_KIND))
-    volumes = {metrics.label.name: metrics.volume_mm3 for metrics in structures}
-    for metrics in structures[1:]:
-        span, label, volume = usual["volumes_mm3"].get(str(metrics.label.value)), metrics.label, metrics.volume_mm3
-        if span is None or span["low"] <= volume <= span["high"]:
-            continue
-        size = "small" if volume < span["low"] else "large"
-        text = f"The {label.name} is unusually {size}: {volume:.0f} mm3, in most of the {span['cases']} masks "
-        text += f"{span['low']:.0f} to {span['high']:.0f} mm3; check the mask."
-        if not volume:
-            text = f"The {label.name} is not drawn, but {span['having']} of the {span['cases']} masks have it."
-        found.append(Deviation(WARNING, text, "volume", label.value))
-    for pair, (left, right) in side_pairs(volumes).items():
-        span = usual["asymmetries"].get(pair)
-        if span is not None and volumes[left] and volumes[right]:
-            percent = float(asymmetry(volumes[left], volumes[right]))
-            if not span["low"] <= percent <= span["high"]:
-                text = f"The asymmetry of the {pair} is unusual: {percent:+.0f} %, in most of the {span['cases']} "
-                text += f"masks {span['low']:+.0f} to {span['high']:+.0f} %; check both sides."
-                found.append(Deviation(WARNING, text, "volume"))
-    return found
+            yield Deviation(NOTE, f"{text}{listed(mask.left_out)}.", JUDGED_KIND)
 
 
-def _exchanged(plane: np.ndarray | None) -> list[Deviation]:
-    """Warn of sides that are exchanged: what is called left lies on the patient's right."""
-    if plane is None or plane[0] > 0:
-        return []
-    text = "What is called left lies on the right of what is called right: the sides or the coordinates are exchanged."
-    return [Deviation(WARNING, text, MISPLACED_KIND)]
+def _unusual(structures: Sequence[StructureMetrics], usual: Mapping[str, Any]) -> Iterator[Deviation]:
+    """Say what is unusual among the masks."""
+    own = _measures({metrics.label.name: metrics.volume_mm3 for metrics in structures[1:]})
+    values = {metrics.label.name: metrics.label.value for metrics in structures[1:]}
+    for name, span in usual.items():
+        show = _mm3 if name in values else _percent
+        if name in own and not span["low"] <= own[name] <= span["high"]:
+            text = f"is unusual: {show(own[name])}, in most of the {span['of']} masks {show(span['low'])} to "
+            yield Deviation(
+                WARNING, f"The {name} {text}{show(span['high'])}; check the mask.", "volume", values.get(name)
+            )
+        elif name in values and name not in own:
+            text = f"The {name} is not drawn, but {span['having']} of the {span['of']} masks have it."
+            yield Deviation(WARNING, text, "volume", values[name])
+
+
+def _mm3(logarithm: float) -> str:
+    return f"{np.exp(logarithm):.0f} mm³"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.0f} %"

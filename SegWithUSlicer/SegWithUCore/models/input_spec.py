@@ -288,6 +288,12 @@ def without_side(name: str) -> str:
     return " ".join(word for word in name.split() if word not in _SIDES.values())
 
 
+def side_first(name: str) -> str:
+    """Return the plain words of a name with its side, if it has one, in front: "left kidney" of "kidney_left"."""
+    words = plain_words(name).split()
+    return " ".join(sorted(words, key=lambda word: word not in _SIDES.values()))
+
+
 def named_classes(text: str, names: Sequence[str]) -> list[int]:
     """Return the classes that a text names: the one of that name, else all whose names have all its words.
 

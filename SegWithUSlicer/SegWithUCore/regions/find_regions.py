@@ -267,21 +267,10 @@ def blind_sample(
         labels[z, y, x] = number
         chance = None if error_probability is None else float(np.asarray(error_probability[z : z + 1])[0, y, x])
         (ras,) = ras_of(ijk_to_ras, np.array([[z, y, x]]))
-        sample.append(
-            Region(
-                id=number,
-                rank=number,
-                structure=names[value],
-                structure_value=value,
-                kind=Kind.BLIND,
-                expected_wrong_mm3=None if chance is None else chance * voxel_mm3,
-                volume_mm3=voxel_mm3,
-                peak=chance,
-                peak_ras_mm=(ras[0], ras[1], ras[2]),
-                centre_ras_mm=(ras[0], ras[1], ras[2]),
-                size_mm=(width, height, depth),
-            )
-        )
+        sample.append(Region(id=number, rank=number, structure=names[value], structure_value=value, kind=Kind.BLIND,
+                             expected_wrong_mm3=None if chance is None else chance * voxel_mm3, volume_mm3=voxel_mm3,
+                             peak=chance, peak_ras_mm=ras, centre_ras_mm=ras,
+                             size_mm=(width, height, depth)))  # fmt: skip
     return tuple(sample)
 
 

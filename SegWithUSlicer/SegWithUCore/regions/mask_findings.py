@@ -12,18 +12,20 @@ from scipy.ndimage import binary_dilation, binary_fill_holes, find_objects, labe
 from .find_regions import BACKGROUND, FoundRegions, blind_sample, ras_of
 from .region import Kind, Region
 
+# Of a finding: less is noise of the grid.
 LEAST_MM3, LEAST_VOXELS = 5.0, 3
-"""Of a finding: less is noise of the grid."""
+# A part smaller than this share of the largest one lies apart; larger ones may be the other side, or a lobe.
 PART_OF_LARGEST = 0.1
-"""A part smaller than this share of the largest one lies apart; larger ones may be the other side, or a lobe."""
+# From here beyond the middle a part is on the wrong side: the middle is estimated as a plane, and brains are bent.
 BEYOND_MM = 5.0
-"""From here beyond the middle a part is on the wrong side: the middle is estimated as a plane, and brains are bent."""
+# Share of two neighbouring slices in which they differ from where the outline jumps; so many times the median, too.
 JUMP, USUAL = 0.5, 3.0
-"""Share of two neighbouring slices in which they differ from where the outline jumps; so many times the median, too."""
+# Of a slice, the part that neither neighbour has, or that both have and it lacks, from where it is a jump.
 PATCH = 0.35
-"""Of a slice, the part that neither neighbour has, or that both have and it lacks, from where it is a jump."""
+# Findings of one structure, the largest.
 MOST = 20
-"""Findings of one structure, the largest."""
+# Label values of what both sides have, the left and the right one.
+Sides = Sequence[tuple[int, int]]
 _ANY_NEIGHBOUR = np.ones((3, 3, 3))
 
 
@@ -33,10 +35,6 @@ class Finding(NamedTuple):
     kind: Kind
     value: int
     zyx: np.ndarray
-
-
-Sides = Sequence[tuple[int, int]]
-"""Label values of what both sides have, the left and the right one."""
 
 
 def find_in_mask(
@@ -62,22 +60,12 @@ def find_in_mask(
         number, low, high, centre = len(regions) + 1, zyx.min(0), zyx.max(0), zyx.mean(0)
         labels[tuple(zyx.T)] = number
         inner = zyx[((zyx - centre) ** 2).sum(1).argmin()]
-        places = ras_of(ijk_to_ras, np.stack([inner, centre]))
-        size = ((high - low + 1) * spacing)[::-1].tolist()
-        regions.append(
-            Region(
-                id=number,
-                rank=number,
-                structure=names[value],
-                structure_value=value,
-                kind=kind,
-                volume_mm3=len(zyx) * voxel_mm3,
-                peak_ras_mm=places[0],
-                centre_ras_mm=places[1],
-                size_mm=(size[0], size[1], size[2]),
-                touches_border=bool(((low == 0) | (high == np.array(labels.shape) - 1)).any()),
-            )
-        )
+        at, middle = ras_of(ijk_to_ras, np.stack([inner, centre]))
+        depth, height, width = ((high - low + 1) * spacing).tolist()
+        at_edge = bool(((low == 0) | (high == np.array(labels.shape) - 1)).any())
+        regions.append(Region(id=number, rank=number, structure=names[value], structure_value=value, kind=kind,
+                              volume_mm3=len(zyx) * voxel_mm3, peak_ras_mm=at, centre_ras_mm=middle,
+                              size_mm=(width, height, depth), touches_border=at_edge))  # fmt: skip
     sample = blind_sample(segmentation, None, names, ijk_to_ras, labels, len(regions))
     return FoundRegions(tuple(regions), labels, None, {}, blind=sample)
 

@@ -376,16 +376,6 @@ class ReviewState:
 
 
 def _place(region: int, structure: str, value: int, ras_mm: tuple[float, float, float]) -> Region:
-    return Region(
-        id=region,
-        rank=region,
-        structure=structure,
-        structure_value=value,
-        kind=Kind.ADDED,
-        expected_wrong_mm3=0.0,
-        volume_mm3=0.0,
-        peak=0.0,
-        peak_ras_mm=ras_mm,
-        centre_ras_mm=ras_mm,
-        size_mm=(0.0, 0.0, 0.0),
-    )
+    return Region(id=region, rank=region, structure=structure, structure_value=value, kind=Kind.ADDED,
+                  expected_wrong_mm3=0.0, volume_mm3=0.0, peak=0.0, peak_ras_mm=ras_mm, centre_ras_mm=ras_mm,
+                  size_mm=(0.0, 0.0, 0.0))  # fmt: skip
