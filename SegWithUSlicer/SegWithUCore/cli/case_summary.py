@@ -60,9 +60,10 @@ def next_steps(case: Mapping[str, Any], target: Path) -> str:
     text, preview = "", target / PREVIEW_FILE
     if regions := asked_regions(case, target):
         count = len(asked_structures(case))
-        text = f"{len(regions)} regions of {count} {'structure' if count == 1 else 'structures'} to review, "
-        how = f"with {expected_wrong(regions):.0f} mm³ of expected error"
-        text += f"{'found by their shape' if is_mask_alone(case) else how}.\n"
-        text += "" if is_mask_alone(case) else f"  list    segwithu regions {quote(str(target))}\n"
+        text = f"{len(regions)} regions of {count} {'structure' if count == 1 else 'structures'} to review"
+        if not is_mask_alone(case):
+            text += f", with {expected_wrong(regions):.0f} mm³ of expected error.\n"
+            text += f"  list    segwithu regions {quote(str(target))}"
+        text += "\n"
         text += f"  review  segwithu web {quote(str(target))} --open\n"
     return f"{text}  picture {preview}\n" if preview.is_file() else text

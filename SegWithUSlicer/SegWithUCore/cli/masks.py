@@ -120,7 +120,7 @@ def _run_without_model(
             found += [names for names, _ in named]
             volumes += [own for _, own in named[:1]]
             if named:  # spelled out, so that all have the same structures
-                given = [replace(mask, names=own or mask.names) for mask, (own, _) in zip(given, named, strict=True)]
+                given = [replace(mask, names=own) for mask, (own, _) in zip(given, named, strict=True)]
             masks[case.name] = replace(given[0], other=given[-1] if given[1:] else None)
     if trouble and not found:
         raise trouble
@@ -156,7 +156,9 @@ def run_agree(options: "argparse.Namespace", console: Console) -> int:
             progress("comparing", number / len(shared), name)
             case, both = first[name][0], [first[name][1], second[name][1]]
             with console.case_by_case():
-                cells += [[name, structure, *astuple(each)] for structure, each in _agreements(case, both)]
+                cells += [
+                    [name, structure, *astuple(each)] for structure, each in _agreements(case, both, not options.images)
+                ]
                 rows.append((case, both))
     if options.output and cells:
         options.output.mkdir(parents=True, exist_ok=True)
@@ -167,13 +169,13 @@ def run_agree(options: "argparse.Namespace", console: Console) -> int:
     return 1 if console.failures else status
 
 
-def _agreements(case: "GivenCase", both: "Sequence[MaskFile]") -> "Iterator[tuple[str, Agreement]]":
+def _agreements(case: "GivenCase", both: "Sequence[MaskFile]", is_mask: bool) -> "Iterator[tuple[str, Agreement]]":
     """Compare two masks structure by structure, where one of them has it; raises as `read_mask`."""
     from ..inference.given_mask import named_volumes, read_mask
     from ..inference.mask_review import mask_classes, structure_labels
     from ..metrics.overlap import agreement_of
 
-    image = _masked_image(case)
+    image = _masked_image(case, is_mask)
     names = [named_volumes(mask, image)[0] for mask in both]
     labels = structure_labels(names)
     one, other = (mask_classes(read_mask(replace(mask, names=own), image, labels, True), labels)
@@ -195,15 +197,15 @@ def _agreement_table(cells: "Sequence[Sequence[Any]]") -> str:
     return table(header, rows) if rows else "No structure could be compared."
 
 
-def _masked_image(case: "GivenCase") -> "MaskedImage":
-    """Read the image that masks are compared on."""
+def _masked_image(case: "GivenCase", is_mask: bool = False) -> "MaskedImage":
+    """Read the image that masks are compared on; without any, one of the masks is."""
     from ..case.case_image import voxel_hash
     from ..inference.given_mask import MaskedImage
     from ..io.grid import VoxelGrid
     from ..io.inputs import read_channel
 
     image = read_channel(file := case.numbered.get(0, case.source), None).image
-    return MaskedImage(file, VoxelGrid.of(image), voxel_hash(image))
+    return MaskedImage(file, VoxelGrid.of(image), "" if is_mask else voxel_hash(image))
 
 
 def _masks_of(image: Path, mask: Path | None, console: Console) -> "list[tuple[GivenCase, Path]]":
@@ -222,9 +224,7 @@ def _masks_of(image: Path, mask: Path | None, console: Console) -> "list[tuple[G
         if not image.is_dir() or (cases_in(image).paths == [image] and len(find_input(image).cases) == 1):
             return [(find_input(image).cases[0], mask)]
         if not mask.is_dir():
-            raise UsageError(
-                f"{image} is a folder of images, but {mask} is one mask: give a folder of masks, or a table."
-            )
+            raise UsageError(f"{image} holds images, but {mask} is one mask: give a folder of masks, or a table.")
         pairs, without = with_masks(image, mask)
         if without:
             console.note(f"Without a mask, and left out ({len(without)}): {listed(without)}.")

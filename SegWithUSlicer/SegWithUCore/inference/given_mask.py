@@ -72,7 +72,7 @@ class MaskedImage:
 
     Attributes:
         path: the file, or the folder of the DICOM series.
-        voxels_sha256: hash of its voxels, as in `case.json`.
+        voxels_sha256: hash of its voxels, as in `case.json`; "" where it is itself a mask.
         slice_file: of its DICOM series; None for an image file.
     """
 
@@ -241,7 +241,8 @@ def named_volumes(file: MaskFile, image: MaskedImage) -> tuple[dict[str, str], d
         names = names_of_program(program)
     elif not names:
         names = {entry.key: f"label {entry.key}" if by_value else side_first(entry.key) for entry in entries}
-    plain = {plain_words(key): text for key, text in names.items()}
+    own = () if by_value else ((text, text) for text in names.values())
+    plain = {plain_words(key): text for key, text in (*own, *names.items())}
     found = {entry.key: name for entry in entries if (name := plain.get(plain_words(entry.key)))}
     volumes, voxel_mm3 = dict.fromkeys(found.values(), 0.0), float(np.prod(image.grid.spacing))
     for entry in entries:

@@ -92,7 +92,8 @@ def compute_case(
         raise InputError(f"{message}, or choose another.", "not-calibrated")
     given = _read(job, model, images or {}, scratch is not None, progress)
     if job.mask is not None and not is_model:
-        both = [given.read_mask(each, job.files[0], model.bundle.labels) for each in (job.mask, job.mask.other) if each]
+        two = list(filter(None, (job.mask, job.mask.other)))
+        both = [given.read_mask(each, job.files[0], model.bundle.labels, len(two) > 1) for each in two]
         found = reviewed_mask(job, model, given.source, given.images[0], both, progress)
         asked_labels(found.labels, job.settings.structures)
         return replace(found, warnings=by_importance([*given.notes, *found.warnings]))
@@ -144,11 +145,12 @@ class _Given:
     seconds: float
     is_cut_once: bool = True
 
-    def read_mask(self, mask: MaskFile, file: Path, labels: Sequence[Label]) -> GivenMask:
+    def read_mask(self, mask: MaskFile, file: Path, labels: Sequence[Label], may_be_empty: bool = False) -> GivenMask:
         """Read the mask of a job; `file` is its first channel, `labels` those that its own are matched with."""
         series = self.header.source
         slice_file = series[1][0].file if isinstance(series, tuple) else None
-        return read_mask(mask, MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file), labels)
+        image = MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file)
+        return read_mask(mask, image, labels, may_be_empty)
 
 
 def _read(job: Job, model: Model, in_memory: Mapping[Path, sitk.Image], on_disk: bool, progress: Progress) -> _Given:

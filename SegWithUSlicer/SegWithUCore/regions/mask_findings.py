@@ -22,6 +22,8 @@ BEYOND_MM = 5.0
 JUMP, USUAL = 0.5, 3.0
 # Of a slice, the part that neither neighbour has, or that both have and it lacks, from where it is a jump.
 PATCH = 0.35
+# Of a jump: fewer voxels are a bent end, of which manual outlines have many.
+LEAST_OF_JUMP = 20
 # Findings of one structure, the largest.
 MOST = 20
 # Label values of what both sides have, the left and the right one.
@@ -155,15 +157,15 @@ def _jumps(inside: np.ndarray) -> Iterator[np.ndarray]:
         shown = set[int]()
         for at in range(1, len(areas) - 1):
             own, one, other = slices[at], slices[at - 1], slices[at + 1]
-            least = PATCH * min(areas[at - 1], areas[at + 1])
+            least = max(LEAST_OF_JUMP, PATCH * min(areas[at - 1], areas[at + 1]))
             for patch in (own & ~(one | other), ~own & one & other):
-                if least and patch.sum() >= least:
+                if patch.sum() >= least and areas[at - 1] and areas[at + 1]:
                     found, count = label(patch)
                     for number in np.flatnonzero(np.bincount(found.ravel())[1 : count + 1] >= least) + 1:
                         shown |= {at - 1, at}
                         yield _in_slice(found == number, at)[:, back]
         for at in np.flatnonzero(is_inner & (share > max(JUMP, USUAL * usual))).tolist():
-            if at not in shown:
+            if at not in shown and differs[at].sum() >= LEAST_OF_JUMP:
                 yield _in_slice(differs[at], at + int(areas[at + 1] > areas[at]))[:, back]
 
 
