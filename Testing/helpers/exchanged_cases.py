@@ -61,7 +61,7 @@ def header_of(folder: Path) -> Opened:
     case = read_case(folder)
     model = case["model"]
     regions = regions_hash((folder / "regions.csv").read_text(encoding="utf-8"))
-    hashes = (model["weights_sha256"], model["calibration_sha256"], regions)
+    hashes = (model["weights_sha256"], model["calibration_sha256"] or "", regions)
     return Opened(case["name"], model["name"], model["version"], model["head"], *hashes)
 
 

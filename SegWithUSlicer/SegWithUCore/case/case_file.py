@@ -45,6 +45,15 @@ def asked_structures(case: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in names if name in case["asked"]) if case.get("asked") else names
 
 
+def is_mask_alone(case: Mapping[str, Any]) -> bool:
+    """Whether a case was made of a mask without a model: its regions have no error probability.
+
+    Args:
+        case: the content of its `case.json`.
+    """
+    return (case.get("regions") or {}).get("expected_wrong_mm3", 0.0) is None
+
+
 @dataclass(frozen=True)
 class Histograms:
     """Voxels of each predicted structure in equal bins of a map's values, from `low` to `high` (map's unit).

@@ -93,7 +93,8 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
 
     with naming_case(folder):
         if not (case.get("model") or {}).get("calibrated"):
-            raise InputError(f"{folder} has no regions: its model is not calibrated.", "not-calibrated")
+            why = "its model is not calibrated, or there is none"
+            raise InputError(f"{folder} has no error probability to make regions of: {why}.", "not-calibrated")
         probability = sitk.Cast(case_volume(folder, case, ERROR_PROBABILITY_FILE), sitk.sitkFloat32)
         box = assessed_part(case, probability)
         part = box.crop(probability)

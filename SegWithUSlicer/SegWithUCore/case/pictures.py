@@ -367,7 +367,7 @@ def _legend(draw: "ImageDraw", shown: Shown, views: Sequence[View], shown_mm: fl
         _text(draw, (x + LINE, y + LINE // 2), text, _WHITE, "lm")
         x = end + LINE
     y += LINE
-    text, tint = "not calibrated: there is no error probability", _WHITE
+    text, tint = "there is no error probability", _WHITE
     if shown.error_probability is not None:
         text, tint = f"error probability from {TINT_FROM:g} (pale) to {shown.top:g} and more (strong)", INFERNO[6]
     _text(draw, (GAP, y + LINE // 2), f"{text}; edges are {shown_mm:.0f} mm long", tint, "lm")

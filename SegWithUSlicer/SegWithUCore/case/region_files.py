@@ -35,7 +35,7 @@ def _cells(region: Region) -> list[object]:
     percentiles = [region.model_percentile, region.data_percentile]
     return [
         *(region.rank, region.id, region.structure, region.kind.value),
-        *(f"{value:.6g}" for value in numbers),
+        *("" if value is None else f"{value:.6g}" for value in numbers),
         *(f"{value:.3f}" for value in positions),
         *(_competing(region.competing), region.shape.value),
         *(f"{value:.3f}" for value in region.size_mm),
@@ -117,9 +117,9 @@ def _region(row: Mapping[str, str]) -> Region:
         structure_value=int(row["structure_value"]),
         kind=Kind(row["kind"]),
         shape=Shape(row["shape"]),
-        expected_wrong_mm3=float(row["expected_wrong_mm3"]),
+        expected_wrong_mm3=optional("expected_wrong_mm3"),
         volume_mm3=float(row["volume_mm3"]),
-        peak=float(row["peak"]),
+        peak=optional("peak"),
         peak_ras_mm=triple("peak", "ras"),
         centre_ras_mm=triple("centre", "ras"),
         size_mm=triple("size", "ijk"),
@@ -128,8 +128,8 @@ def _region(row: Mapping[str, str]) -> Region:
         model_percentile=optional("model_percentile"),
         data_percentile=optional("data_percentile"),
     )
-    numbers = (found.expected_wrong_mm3, found.volume_mm3, found.peak, *found.peak_ras_mm, *found.centre_ras_mm)
-    if not all(map(math.isfinite, (*numbers, *found.size_mm))):
+    numbers = (found.expected_wrong_mm3 or 0, found.volume_mm3, found.peak or 0, *found.peak_ras_mm)
+    if not all(map(math.isfinite, (*numbers, *found.centre_ras_mm, *found.size_mm))):
         raise ValueError("a figure is not finite")
     return found
 

@@ -13,11 +13,11 @@ from ..util.interruption import heard_soon
 from ..util.memory import keep_freed_memory
 from ..util.processor import use_threads
 from ..version import __version__
-from . import calibrate, demo, evaluate, export, import_model, models, review, segment, train, train_model
+from . import calibrate, demo, evaluate, export, import_model, masks, models, review, segment, train, train_model
 from .arguments import PROGRAM, CommandParser, check_arguments
 from .console import CANCELLED, Console, ReaderLeftError, reader_left, silence
 
-COMMANDS = (segment, review, export, models, import_model, train_model, train, calibrate, evaluate, demo)
+COMMANDS = (segment, masks, review, export, models, import_model, train_model, train, calibrate, evaluate, demo)
 READER_LEFT = 141
 
 

@@ -90,8 +90,8 @@ SHARED: dict[str, dict[str, Any]] = {
         "default": [],
         "metavar": "LABEL=STRUCTURE",
         "help": "what labels (values, or names of segments or files) mean to the model, such as 17=hippocampus, a CSV "
-        "table with the columns label and structure, an nnU-Net's dataset.json, or freesurfer or synthseg for the "
-        "values of these programs; all others are left out",
+        "table with the columns label and structure, an nnU-Net's dataset.json, or freesurfer, synthseg or "
+        "totalsegmentator for the values of these programs; all others are left out",
     },
     "--folds": {"type": Path, "nargs": "+", "metavar": "RUN", "help": "training runs of cross-validation models"},
     "--fold-cases": {"metavar": "CASES", "help": "the training cases of all folds, such as TABLE.csv:train"},

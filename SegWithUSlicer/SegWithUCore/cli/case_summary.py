@@ -5,11 +5,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from ..case.case_file import asked_structures
+from ..case.case_file import asked_structures, is_mask_alone
 from ..case.case_files import regions_of_case
 from ..case.pictures import PREVIEW_FILE
 from ..case.structures_table import table_entries
-from ..regions.region import Kind, Region
+from ..regions.region import Kind, Region, expected_wrong
 from ..report.tables import expected_cell, structures_table
 from .console import table
 
@@ -31,9 +31,10 @@ def summary(case: Mapping[str, Any], target: Path, refused: bool = False) -> str
     text = f"{case['name']}: {case['light']['level']}\n"
     for entry in shown[:MAIN_VOLUMES]:
         behind = ", ".join(filter(None, (expected_cell(entry), entry["held_text"])))
-        text += f"  {entry['name']}: {entry['volume_mm3']:.0f} mm³, expected {behind}\n"
+        expected = "" if is_mask_alone(case) else f", expected {behind}"
+        text += f"  {entry['name']}: {entry['volume_mm3']:.0f} mm³{expected}\n"
     text += f"{case['light']['reason']}\n{table(found.header, found.rows)}\n"
-    if not refused and not case["model"]["calibrated"]:
+    if not refused and not case["model"]["calibrated"] and not is_mask_alone(case):
         text += "This head is not calibrated: the ranking map orders voxels, but has no probabilities.\n"
     return f"{text}written to {target}\n"
 
@@ -58,8 +59,11 @@ def next_steps(case: Mapping[str, Any], target: Path) -> str:
     """
     text, preview = "", target / PREVIEW_FILE
     if regions := asked_regions(case, target):
-        wrong, count = sum(each.expected_wrong_mm3 for each in regions), len(asked_structures(case))
-        text = f"{len(regions)} regions of {count} {'structure' if count == 1 else 'structures'} to review, "
-        text += f"with {wrong:.0f} mm³ of expected error.\n  list    segwithu regions {quote(str(target))}\n"
+        count = len(asked_structures(case))
+        text = f"{len(regions)} regions of {count} {'structure' if count == 1 else 'structures'} to review"
+        if not is_mask_alone(case):
+            text += f", with {expected_wrong(regions):.0f} mm³ of expected error.\n"
+            text += f"  list    segwithu regions {quote(str(target))}"
+        text += "\n"
         text += f"  review  segwithu web {quote(str(target))} --open\n"
     return f"{text}  picture {preview}\n" if preview.is_file() else text

@@ -11,7 +11,7 @@ from ..case.case_file import CASE_FILE, read_case
 from ..case.case_folders import case_folders, deeper_cases
 from ..case.case_image import trusted_source
 from ..models.installed import resolve_model
-from ..regions.region import UNCERTAIN, Region, competition_text
+from ..regions.region import UNCERTAIN, Region, competition_text, expected_wrong
 from ..report.render import render
 from ..review.changes import CHANGED, DOUBTFUL, HEADER, NO_CHANGE, UNKNOWN, Comparison, compare
 from ..review.changes import COLUMNS as CHANGE_COLUMNS
@@ -115,7 +115,7 @@ def _regions_text(folder: Path, found: "FoundRegions") -> str:
         lines.append(table(header, rows, words=(2, 3, 8)))
     if len(found.regions) > len(rows):
         lines.append(f"... and {len(found.regions) - len(rows)} more in regions.csv")
-    inside, total = sum(region.expected_wrong_mm3 for region in regions), found.expected_wrong_mm3
+    inside, total = expected_wrong(regions), found.expected_wrong_mm3 or 0.0
     lines.append(f"{len(regions)} regions hold {inside:.0f} of the {total:.0f} mm³ that may be wrong in the image.")
     return "\n".join([*lines, *([found.left_out_sentence] if found.left_out else [])])
 
@@ -155,7 +155,7 @@ def _worklist_table(worklist: Worklist) -> str:
     entries = [entry for entry in worklist.entries if not entry.trouble]
     if not entries:
         return "No case could be read."
-    columns = columns_of(Table.TERMINAL)
+    columns = columns_of(Table.TERMINAL, entries)
     rows = [[column.shown(entry) for column in columns] for entry in entries[:_MOST_ROWS]]
     words = [place for place, column in enumerate(columns) if column.digits is None]
     text = table([f"{column.title[:1].lower()}{column.title[1:]}" for column in columns], rows, words)

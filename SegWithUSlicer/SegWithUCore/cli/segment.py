@@ -15,7 +15,7 @@ from ..case.structures_table import WHOLES
 from ..inference.engines import AUTO
 from ..models.installed import find_models, resolve_model, unreadable_folders
 from ..util.atomic_files import one_writer
-from ..util.errors import INTERRUPTED, InputError, OutputError, UsageError
+from ..util.errors import INTERRUPTED, OutputError, UsageError
 from ..util.failures import failure_message
 from ..util.input_files import plain_name
 from ..util.process_lock import ProcessLock
@@ -26,7 +26,6 @@ from .arguments import (
     add_command,
     check_folder_name,
     int_between,
-    named_labels,
     opened_model,
     settings_of,
 )
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from ..cohort.jobs import AskedCases
     from ..cohort.one_case import Settled, Settling
     from ..inference.case_result import Job
+    from ..inference.model import Model
     from ..io.inputs import GivenCase
     from ..models.bundle import Bundle
 
@@ -46,39 +46,39 @@ _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
 
 
 def add_commands(commands: Any) -> None:
-    """Add `segment` and `judge`."""
+    """Add `segment`."""
     command = add_command(commands, "segment", run)
     command.add_argument("cases", nargs="+", metavar="CASE", type=Path, help="an image file (NIfTI, NRRD, MHA, MGZ), "
         "the folder of a DICOM series, a folder in nnU-Net naming (CASE_0000.nii.gz), which may hold many cases, or "
         "TABLE.csv:ROLE, the cases of a split table (columns case, role; with a folder images next to it)")  # fmt: skip
     command.add_flag("--each", "CASE is a folder of cases: every image file and every folder in it is one")
-    _add_options(command)
-    command = add_command(commands, "judge", run_judge)
-    command.add_argument("image", type=Path, help="an image as for segment, or TABLE.csv with the columns image and "
-        "mask, and case for other names than the files'")  # fmt: skip
-    command.add_argument("mask", nargs="?", type=Path, help="the segmentation: a label map on the image's grid (NIfTI, "
-        "NRRD, MHA, MGZ, .seg.nrrd, DICOM SEG), or a folder with one file per structure")  # fmt: skip
-    command.add_shared("--labels")
-    _add_options(command)
+    add_options(command)
 
 
-def _add_options(command: CommandParser) -> None:
-    """Add what both commands take."""
+def add_settings(command: CommandParser) -> None:
+    """Add what all three commands take."""
     add, flag = command.add_argument, command.add_flag
-    command.add_shared("--model", "--output", required=False)  # `_model_of` says what is missing
-    add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
     add("--series", action="append", default=[], metavar="[NAME=]UID", help="the DICOM series to read if a folder "
         "has several, by the end of its UID; NAME= for a further channel; single cases only")  # fmt: skip
     add("--name", help="name of the case folder (default: from the file name); one case at a time")
-    add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
     add("--structures", metavar="NAMES", help="structures to be measured and reviewed, such as "
         "'hippocampus,lateral ventricle' for both sides of both (default: what the model proposes)")  # fmt: skip
-    command.add_shared("--head", "--device", "--engine", "--overwrite")
+    command.add_shared("--overwrite")
     flag("--resume", "skip a case that exists for the same voxels, model, head and region of "
          "interest, as several cases always do; their failures are listed in OUTPUT/failed.csv")  # fmt: skip
     flag("--quiet", "one line a case: whether to look at it")
     flag("--include-image", "copy the image into the case folder")
-    flag("--unlike-training", "continue although the image is out of distribution")
+
+
+def add_options(command: CommandParser) -> None:
+    """Add what the commands take that run a model."""
+    add = command.add_argument
+    command.add_shared("--model", "--output", required=False)  # `_model_of` says what is missing
+    add("--channel", action="append", default=[], metavar="NAME=FILE", help="a further channel of a single CASE")
+    add("--roi", metavar="R,A,S,dR,dA,dS", help="region of interest: centre and edge lengths in mm (RAS)")
+    command.add_shared("--head", "--device", "--engine")
+    add_settings(command)
+    command.add_flag("--unlike-training", "continue although the image is out of distribution")
     command.add_shared("--network", "--threads")
     add("--part", metavar="I/N", help="only the I-th of N equal shares of the cases, such as 3/8")
     add("--workers", type=int_between(1, 10_000), metavar="N", help="share the cases among N workers on this computer")
@@ -99,32 +99,12 @@ def run(options: "argparse.Namespace", console: Console) -> int:
     segment DATA/split.csv:test -m my_model -o results
     """
     tables = {path: _cases_of(path) for path in options.cases if _TABLE.fullmatch(path.name) and not path.exists()}
-    return _run(_Call.of(options, paths=options.cases, tables=tables), console)
-
-
-def run_judge(options: "argparse.Namespace", console: Console) -> int:
-    """Judge a segmentation that was made elsewhere.
-
-    Run the model on IMAGE, and write OUTPUT/<name>/ as segment does, with MASK as the segmentation and the probability
-    that it is wrong: its disagreement with the model. Review, worklist, report and export work as after segment.
-
-    Examples:
-    judge head.nii.gz mask.nii.gz -m hippocampus -o judged --labels "17=left hippocampus" "53=right hippocampus"
-    judge ct.nii.gz total_segmentator_output -m my_model -o judged --labels liver=liver
-    judge TABLE.csv -m hippocampus -o judged --resume
-    """
-    from ..inference.given_mask import MaskFile
-
-    names = named_labels(options.labels)
-    rows = _masks_of(options.image, options.mask)
-    masks = {case.name: MaskFile(mask, names) for case, mask in rows}
-    tables = {options.image: [case for case, _ in rows]}
-    return _run(_Call.of(options, paths=[options.image], tables=tables, masks=masks), console)
+    return run_call(Call.of(options, paths=options.cases, tables=tables), console)
 
 
 @dataclass(frozen=True)
-class _Call:
-    """What a call of one of both commands asks for, besides its cases; the names are those of the options."""
+class Call:
+    """What a call of one of the commands asks for, besides its cases; the names are those of the options."""
 
     cases: "AskedCases"
     model: str | None
@@ -141,7 +121,7 @@ class _Call:
     given: Sequence[str]
 
     @classmethod
-    def of(cls, options: "argparse.Namespace", **found: Any) -> "_Call":
+    def of(cls, options: "argparse.Namespace", **found: Any) -> "Call":
         """Take what the options say.
 
         Raises:
@@ -157,46 +137,14 @@ class _Call:
         return cls(**{own.name: given[own.name] for own in fields(cls)})
 
 
-def _masks_of(image: Path, mask: Path | None) -> "list[tuple[GivenCase, Path]]":
-    """Return each case with its mask: of one image, or of the rows of a table.
-
-    Raises:
-        UsageError: there is no mask.
-        InputError: the table lacks a column or a cell, or a file is missing.
-    """
-    from ..io.inputs import GivenCase, case_name, find_input
-    from ..util.csv_files import read_user_table
-
-    if mask is not None:
-        cases = find_input(image).cases
-        if len(cases) > 1:
-            raise UsageError(f"{image} holds {len(cases)} cases, but one mask was given: use a table of both.")
-        return [(cases[0], mask)]
-    wanted = "give IMAGE MASK, or a CSV table with the columns image and mask"
-    if image.suffix.lower() != ".csv":
-        raise UsageError(f"There is no mask for {image}: {wanted}.")
-    found = []
-    rows = read_user_table(image, ("image", "mask"), wanted)
-    if not rows:
-        raise UsageError(f"{image} has no rows: {wanted}.", "no-data-set")
-    for number, row in enumerate(rows, 2):
-        if not row["image"] or not row["mask"]:
-            raise InputError(f"{image}: row {number} lacks image or mask: {wanted}.")
-        file, own = (image.parent / row[key] for key in ("image", "mask"))
-        found.append((GivenCase(row.get("case") or case_name(file), file), own))
-    if len({case.name for case, _ in found}) < len(found):
-        raise InputError(f"{image} names two cases alike: add a column case with different names.")
-    return found
-
-
-def _run(call: _Call, console: Console) -> int:
-    """Make the case folders of both commands."""
+def run_call(call: Call, console: Console, model: "Model | None" = None) -> int:
+    """Make the case folders of all three commands; without a model that is given, by the one that is asked for."""
     from ..cohort.jobs import Failure, check_failed_file, jobs_of
     from ..cohort.workers import uses_workers
 
     console.started()
     on_workers, part = uses_workers(call.workers, call.scheduler), call.part
-    bundle, output = _model_of(call, console)
+    bundle, output = _model_of(call, console) if model is None else (model.bundle, call.output or Path())
     for problem in unreadable_folders():
         console.note(f"Warning: {problem}.")
     jobs, failures = jobs_of(call.cases, output, bundle.input.channels, console.note)
@@ -224,14 +172,20 @@ def _run(call: _Call, console: Console) -> int:
         resume = call.resume or (several and not call.overwrite)
         settled = None
         if jobs:
-            settled = _settled(replace(call, resume=resume), bundle, jobs, output, tally, lock if on_workers else None)
+            call = replace(call, resume=resume)
+            settled = _settled(call, model or bundle, jobs, output, tally, lock if on_workers else None)
         return _segmented(settled, tally, output)
 
 
 def _settled(
-    call: _Call, bundle: "Bundle", jobs: "Sequence[Job]", output: Path, tally: "_Tally", lock: ProcessLock | None
+    call: Call,
+    model: "Model | Bundle",
+    jobs: "Sequence[Job]",
+    output: Path,
+    tally: "_Tally",
+    lock: ProcessLock | None,
 ) -> "Settling":
-    """Load the model, and begin to make the cases.
+    """Load the model, if it is not loaded, and begin to make the cases.
 
     Raises:
         UsageError: there is no such engine.
@@ -239,22 +193,25 @@ def _settled(
     from ..cohort.one_case import Rules, settle_all
     from ..cohort.workers import Setup, settle_on_workers
     from ..inference.engines.choice import engine_of_cases
+    from ..inference.model import Model
 
     rules, settings, console = Rules(call.resume, call.overwrite), call.cases.settings, tally.console
+    if isinstance(model, Model):
+        return settle_all(jobs, output, model, rules, tally.listening)
     if call.resume and settings.engine == AUTO:  # a resumed cohort keeps its engine
         settings = replace(settings, engine=engine_of_cases([job.target for job in jobs]) or AUTO)
     if lock is not None:
-        setup = Setup.of(bundle, settings, network=call.network, threads=call.threads)
+        setup = Setup.of(model, settings, network=call.network, threads=call.threads)
         return settle_on_workers(jobs, output, setup, rules, call.workers, call.scheduler, console.note, lock)
     try:
-        model = opened_model(bundle, settings.engine, console, settings.device, settings.head)
+        model = opened_model(model, settings.engine, console, settings.device, settings.head)
     except UsageError as error:
         known = f"The cases there were made with {settings.engine}, but: " if settings != call.cases.settings else ""
         raise UsageError(f"{known}{error}") from error
     return settle_all(jobs, output, model, rules, tally.listening)
 
 
-def _model_of(call: _Call, console: Console) -> "tuple[Bundle, Path]":
+def _model_of(call: Call, console: Console) -> "tuple[Bundle, Path]":
     """Return the model and the output; without --model, list those that are installed, and propose one.
 
     Raises:
@@ -277,7 +234,7 @@ def _model_of(call: _Call, console: Console) -> "tuple[Bundle, Path]":
     raise UsageError(f"--model is missing: {wanted}. Type: {shlex.join(['segwithu', *given])}", "no-model")
 
 
-def _proposed(call: _Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] | None":
+def _proposed(call: Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] | None":
     """Propose a model for the first image, and say why."""
     from ..io.grid import VoxelGrid
     from ..io.inputs import find_input, read_channel

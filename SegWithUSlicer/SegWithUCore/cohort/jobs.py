@@ -1,6 +1,7 @@
 """The jobs of a call: which cases its arguments name, what their folders are called; and `failed.csv`."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from ..inference.case_result import Job
 from ..inference.given_mask import MaskFile
 from ..inference.settings import DEFAULTS, RunSettings
-from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, channel_of, find_input
+from ..io.inputs import FolderOfCases, GivenCase, cases_in, channel_inputs, channel_of, find_input, stem_of
 from ..util.csv_files import read_csv, write_csv
 from ..util.errors import InputError, OutputError, UsageError, os_errors_named
 from ..util.input_files import is_plain, plain_name
@@ -98,6 +99,42 @@ def jobs_of(
         mask = asked.masks[case.name] if asked.masks else None
         jobs.append(Job(own, files, output / own, asked.settings, series=uids, mask=mask))
     return jobs, failures
+
+
+def with_masks(images: Path, masks: Path) -> tuple[list[tuple[GivenCase, Path]], list[str]]:
+    """Find the mask of each image of a folder, by its name: that of the image, and what follows `_`, `-` or `.`.
+
+    A mask is a file, or a folder with one file per structure. In BIDS the image's name counts without its suffix
+    ("sub-01" of sub-01_T1w.nii.gz), and both may lie in folders of patients.
+
+    Returns:
+        Each case with its mask, and the names of the images that have none.
+
+    Raises:
+        InputError: an image has several masks, or none has one.
+    """
+    cases = [case for path in _entries_of(images) for case in find_input(path).cases]
+    given, found, without = _entries_of(masks), list[tuple[GivenCase, Path]](), list[str]()
+    stems = {path: stem_of(path) or path.name for path in given}
+    for case in cases:
+        key = case.name.rpartition("_")[0] if case.name.startswith("sub-") and "_" in case.name else case.name
+        same = [path for path in given if re.fullmatch(rf"{re.escape(key)}([_.-].*)?", stems[path])]
+        same = [path for path in same if stems[path] == case.name] or same
+        if len(same) > 1:
+            names = " and ".join(path.name for path in same[:2])
+            raise InputError(f"{case.source} may have the mask {names}: give a table of both.", "unclear-mask")
+        found += [(case, path) for path in same]
+        without += [] if same else [case.name]
+    if not found:
+        raise InputError(f"No mask in {masks} has the name of an image in {images}: give a table of both.", "no-mask")
+    return found, without
+
+
+def _entries_of(folder: Path) -> list[Path]:
+    """List the images, and folders of them, of a folder; if it has none, those of its folders of patients (BIDS)."""
+    found = cases_in(folder).paths
+    inner = [path for path in folder.glob("sub-*/**/*") if stem_of(path) and path.is_file()]
+    return sorted(inner) or list(found)
 
 
 def _found(path: Path, note: Callable[[str], None]) -> Sequence[GivenCase]:

@@ -182,7 +182,7 @@ def _write_volumes(
 def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     """Make the content of `case.json`, but for flags and status; `ranges` are those of `map_ranges`."""
     job, source, model = result.job, result.source, result.model
-    box = result.assessed.box.to_json()
+    box, is_alone = result.assessed.box.to_json(), result.maps.error_probability is None
     # Limits are those of the model's own segmentations.
     flags = None if result.mask else (model.bundle.calibration or {}).get("flags")
     channels = zip(model.bundle.input.channels, job.files, source.voxels_sha256, strict=True)
@@ -222,7 +222,7 @@ def case_facts(result: CaseResult, target: Path, ranges: Mapping[str, tuple[floa
         TOTALS: list(result.totals),
         ASYMMETRIES: list(result.asymmetries),
         "maps": {name: _map_facts(result, name, ranges[name]) for name in map_planes(result.maps)},
-        "regions": None if result.regions is None else result.regions.summary(RegionSettings()),
+        "regions": None if result.regions is None else result.regions.summary(None if is_alone else RegionSettings()),
         "timings_s": {stage: round(seconds, 3) for stage, seconds in result.timings_s.items()},
         "peak_memory_mb": result.peak_memory_mb,
     }

@@ -23,7 +23,7 @@ from ..io.inputs import folder_entries, holds_input, stem_of
 from ..io.mgh import SUFFIXES as OF_FREESURFER
 from ..io.roi import VoxelBox
 from ..io.volume import read_file, whole_labels
-from ..models.input_spec import Label, named_classes, plain_words, without_side
+from ..models.input_spec import Label, named_classes, plain_words, side_first, without_side
 from ..util.csv_files import read_user_table
 from ..util.errors import InputError, UsageError
 from ..util.folder_entries import check_entries
@@ -49,16 +49,20 @@ class MaskFile:
         names: by label value, or name of a segment or file, the structures that it stands for, "" where its voxels are
             not judged; or `ALL` and a program; by default labels have the model's values or names, those of
             FreeSurfer's own files its numbers.
+        other: the mask of another reader: the regions are where both differ.
     """
 
     path: Path
     names: Mapping[str, str] = field(default_factory=dict)
+    other: "MaskFile | None" = None
 
     def facts(self) -> dict[str, Any]:
         """Return what a result depends on: the hash of the files, and the names."""
         digest = hashlib.sha256()
         for path in _files(self.path):
             digest.update(path.name.encode() + path.read_bytes() if self.path.is_dir() else path.read_bytes())
+        if self.other is not None:
+            digest.update(self.other.facts()["sha256"].encode())
         return {"sha256": digest.hexdigest(), "labels": dict(self.names)}
 
 
@@ -68,7 +72,7 @@ class MaskedImage:
 
     Attributes:
         path: the file, or the folder of the DICOM series.
-        voxels_sha256: hash of its voxels, as in `case.json`.
+        voxels_sha256: hash of its voxels, as in `case.json`; "" where it is itself a mask.
         slice_file: of its DICOM series; None for an image file.
     """
 
@@ -221,6 +225,30 @@ def read_mask(file: MaskFile, image: MaskedImage, structures: Sequence[Label], m
     file = replace(file, names={ALL: program}) if program else file
     keys = tuple(entry.key for entry in unclear)
     return GivenMask(file, indices, tuple(labels), label_of, facts, tuple(left_out), keys, unjudged)
+
+
+def named_volumes(file: MaskFile, image: MaskedImage) -> tuple[dict[str, str], dict[str, float]]:
+    """Return what the labels of a mask stand for without any model, and the volumes of these structures, mm3.
+
+    Raises:
+        InputError: as `read_mask`.
+    """
+    entries, by_value = _entries(file.path, image)
+    names, program = file.names, file.names.get(ALL, "")
+    if by_value and not names and file.path.name.lower().endswith(OF_FREESURFER):
+        program = FREESURFER
+    if program:
+        names = names_of_program(program)
+    elif not names:
+        names = {entry.key: f"label {entry.key}" if by_value else side_first(entry.key) for entry in entries}
+    own = () if by_value else ((text, text) for text in names.values())
+    plain = {plain_words(key): text for key, text in (*own, *names.items())}
+    found = {entry.key: name for entry in entries if (name := plain.get(plain_words(entry.key)))}
+    volumes, voxel_mm3 = dict.fromkeys(found.values(), 0.0), float(np.prod(image.grid.spacing))
+    for entry in entries:
+        if entry.key in found:
+            volumes[found[entry.key]] += np.count_nonzero(entry.inside()) * voxel_mm3
+    return found, volumes
 
 
 def _names(

@@ -32,6 +32,7 @@ from .engines.base import DeviceMemoryError
 from .given_mask import GivenMask, MaskedImage, MaskFile, read_mask
 from .judged_mask import judged
 from .lost_calibration import result_deviations
+from .mask_review import NO_MODEL, reviewed_mask
 from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations
@@ -85,10 +86,17 @@ def compute_case(
         NotEnoughMemoryError: the run needs more memory than is free.
         OutputError: there is no room for large maps.
     """
-    if job.mask is not None and model.bundle.calibration is None:
+    is_model = model.bundle.name != NO_MODEL
+    if job.mask is not None and model.bundle.calibration is None and is_model:
         message = f"The model '{model.bundle.name}' is not calibrated, so it cannot judge a mask: calibrate it"
         raise InputError(f"{message}, or choose another.", "not-calibrated")
     given = _read(job, model, images or {}, scratch is not None, progress)
+    if job.mask is not None and not is_model:
+        two = list(filter(None, (job.mask, job.mask.other)))
+        both = [given.read_mask(each, job.files[0], model.bundle.labels, len(two) > 1) for each in two]
+        found = reviewed_mask(job, model, given.source, given.images[0], both, progress)
+        asked_labels(found.labels, job.settings.structures)
+        return replace(found, warnings=by_importance([*given.notes, *found.warnings]))
     boxes, placement = _place(job, model.bundle, given, progress), None
     sides, labels = [], model.bundle.labels
     if boxes is not None:
@@ -137,11 +145,12 @@ class _Given:
     seconds: float
     is_cut_once: bool = True
 
-    def read_mask(self, mask: MaskFile, file: Path, labels: Sequence[Label]) -> GivenMask:
+    def read_mask(self, mask: MaskFile, file: Path, labels: Sequence[Label], may_be_empty: bool = False) -> GivenMask:
         """Read the mask of a job; `file` is its first channel, `labels` those that its own are matched with."""
         series = self.header.source
         slice_file = series[1][0].file if isinstance(series, tuple) else None
-        return read_mask(mask, MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file), labels)
+        image = MaskedImage(file, self.source.grid, self.source.voxels_sha256[0], slice_file)
+        return read_mask(mask, image, labels, may_be_empty)
 
 
 def _read(job: Job, model: Model, in_memory: Mapping[Path, sitk.Image], on_disk: bool, progress: Progress) -> _Given:

@@ -71,7 +71,7 @@ class VoxelMaps:
         classes: index of the predicted class, uint8.
         runner_up: index of the second most probable class, uint8.
         calibration: U_cal, float32; None for a model without a network.
-        ranking: U_rnk, float32.
+        ranking: U_rnk, float32; None without a model, as all that follow.
         error_probability: float32 in 0 to 1, None without fitted calibration.
         model_percentile, data_percentile: by `error_probability.percentiles_of`, uint8, None if not fitted; 0 where no
             error is to be feared (`COMPETES_ABOVE`).
@@ -82,7 +82,7 @@ class VoxelMaps:
     classes: Planes = field(metadata=_pasted(is_class=True))
     runner_up: Planes = field(metadata=_pasted(is_class=True))
     calibration: Planes | None = field(metadata=_NOT_ASSESSED)
-    ranking: Planes = field(metadata=_pasted(lambda lowest: np.floor(lowest) - 1.0))
+    ranking: Planes | None = field(metadata=_pasted(lambda lowest: np.floor(lowest) - 1.0))
     error_probability: Planes | None = field(metadata=_NOT_ASSESSED)
     model_percentile: Planes | None = field(metadata=_pasted())
     data_percentile: Planes | None = field(metadata=_pasted())
@@ -424,7 +424,10 @@ def _finer_maps(
 
     def draw(found_in_blocks: Iterator[tuple[Block, VoxelMaps]]) -> None:
         pieces = (
-            Piece(block.planes.start, np.stack([*block.own[:classes], np.asarray(found.calibration), found.ranking]))
+            Piece(
+                block.planes.start,
+                np.stack([*block.own[:classes], np.asarray(found.calibration), np.asarray(found.ranking)]),
+            )
             for block, found in found_in_blocks
         )
         for block in blocks_on_grid(pieces, working, target, AxisMapping.between(working, target)):

@@ -288,6 +288,12 @@ def without_side(name: str) -> str:
     return " ".join(word for word in name.split() if word not in _SIDES.values())
 
 
+def side_first(name: str) -> str:
+    """Return the plain words of a name with its side, if it has one, in front: "left kidney" of "kidney_left"."""
+    words = plain_words(name).split()
+    return " ".join(sorted(words, key=lambda word: word not in _SIDES.values()))
+
+
 def named_classes(text: str, names: Sequence[str]) -> list[int]:
     """Return the classes that a text names: the one of that name, else all whose names have all its words.
 
@@ -319,6 +325,12 @@ def side_pairs(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     found = set(names)
     pairs = {name.removeprefix("left "): name for name in sorted(found) if name.startswith("left ")}
     return {name: (left, f"right {name}") for name, left in pairs.items() if f"right {name}" in found}
+
+
+def side_values(names: Mapping[int, str]) -> list[tuple[int, int]]:
+    """Return the label values of what both sides have, left and right; `names` by label value."""
+    values = {name: value for value, name in names.items()}
+    return [(values[left], values[right]) for left, right in side_pairs(values).values()]
 
 
 def check_label_values(values: Sequence[Any], source: str) -> list[int]:

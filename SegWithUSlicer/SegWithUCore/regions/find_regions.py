@@ -1,13 +1,13 @@
 """Find the regions to review: group uncertain voxels, and describe each group by place, size and confusions."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..util.plane_files import Planes, plane_pieces
-from .region import UNCERTAIN, Competition, Kind, Region, Shape
+from .region import UNCERTAIN, Competition, Kind, Region, Shape, expected_wrong
 from .uncertain_voxels import (
     UncertainVoxels,
     expected_wrong_voxels,
@@ -95,7 +95,7 @@ class FoundRegions:
     Attributes:
         regions: rank 1 first.
         labels: (z, y, x), the region's id or 0; uint16, or uint32 beyond 65 535 regions.
-        expected_wrong_mm3: of everything that was assessed.
+        expected_wrong_mm3: of everything that was assessed; None without error probability.
         diffuse_mm3: expected wrong volume of uncertain voxels spread too thin to make a region, by structure name;
             of the regions beyond the `most` of a structure, and beyond `MOST_REGIONS`, too.
         left_out: how many regions there are beyond `MOST_REGIONS`, those with the least expected wrong volume.
@@ -104,7 +104,7 @@ class FoundRegions:
 
     regions: tuple[Region, ...]
     labels: np.ndarray
-    expected_wrong_mm3: float
+    expected_wrong_mm3: float | None
     diffuse_mm3: dict[str, float]
     left_out: int = 0
     blind: tuple[Region, ...] = ()
@@ -115,13 +115,13 @@ class FoundRegions:
         found = f"Of {len(self.regions) + self.left_out} regions to review {len(self.regions)} are listed"
         return f"{found}: the model cannot read this image, so check that it is of the right kind."
 
-    def summary(self, settings: RegionSettings) -> dict[str, Any]:
-        """Summarise for `case.json`."""
+    def summary(self, settings: RegionSettings | None) -> dict[str, Any]:
+        """Summarise for `case.json`; without settings, of findings in a mask alone."""
         return {
             "count": len(self.regions),
-            "settings": asdict(settings),
+            "settings": {} if settings is None else asdict(settings),
             "expected_wrong_mm3": self.expected_wrong_mm3,
-            "expected_wrong_in_regions_mm3": float(sum(region.expected_wrong_mm3 for region in self.regions)),
+            "expected_wrong_in_regions_mm3": None if self.expected_wrong_mm3 is None else expected_wrong(self.regions),
             "diffuse_mm3": self.diffuse_mm3,
         }
 
@@ -158,8 +158,19 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
         total,
         _diffuse_mm3(assessed, voxels, region == 0, voxel_mm3),
         left_out,
-        _blind_sample(assessed, labels, len(found)),
+        blind_sample(
+            assessed.segmentation, assessed.error_probability, assessed.names, assessed.ijk_to_ras, labels, len(found)
+        ),
     )
+
+
+def without_probability(found: FoundRegions) -> FoundRegions:
+    """Return regions of voxels that two readers draw differently: how likely one of them is wrong nobody knows."""
+    regions, blind = (
+        tuple(replace(each, expected_wrong_mm3=None, peak=None) for each in part)
+        for part in (found.regions, found.blind)
+    )
+    return replace(found, regions=regions, blind=blind, expected_wrong_mm3=None)
 
 
 def _largest(voxels: UncertainVoxels, region: np.ndarray) -> tuple[np.ndarray, int]:
@@ -212,10 +223,18 @@ def _looks(assessed: Assessed, voxels: UncertainVoxels, basin: np.ndarray, setti
     return np.searchsorted(np.union1d(kept, [0]), look)[basin].astype(basin.dtype)
 
 
-def _blind_sample(assessed: Assessed, labels: np.ndarray, count: int) -> tuple[Region, ...]:
+def blind_sample(
+    segmentation: Planes,
+    error_probability: Planes | None,
+    names: Mapping[int, str],
+    ijk_to_ras: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+) -> tuple[Region, ...]:
     """Draw boundary voxels that no region has, one of each structure or, of every fifth case, five; marks them.
 
     Args:
+        segmentation, error_probability, names, ijk_to_ras: as in `Assessed`; without probability all was assessed.
         labels: (z, y, x), the region of each voxel; gets the numbers of the places.
         count: of regions before.
     """
@@ -223,13 +242,15 @@ def _blind_sample(assessed: Assessed, labels: np.ndarray, count: int) -> tuple[R
     draws = BLIND_MANY if random.random() < BLIND_MANY_SHARE else 1
     chosen: dict[int, list[tuple[float, int, int, int]]] = {}
     for planes in plane_pieces(labels.shape, _SAMPLED_VOXELS):
-        drawn, taken = np.asarray(assessed.segmentation[planes]), labels[planes] > 0
+        drawn, taken = np.asarray(segmentation[planes]), labels[planes] > 0
         edge = np.zeros(drawn.shape, bool)
         for axis in (1, 2):
             ahead, behind = [slice(None)] * 3, [slice(None)] * 3
             ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
             edge[tuple(behind)] |= drawn[tuple(ahead)] != drawn[tuple(behind)]
-        places = np.flatnonzero(edge & ~taken & (drawn > 0) & (assessed.error_probability[planes] >= 0))
+        if error_probability is not None:
+            edge &= error_probability[planes] >= 0
+        places = np.flatnonzero(edge & ~taken & (drawn > 0))
         keys, values = random.random(len(places)), drawn.reshape(-1)[places]
         for value in np.unique(values).tolist():
             own = np.flatnonzero(values == value)
@@ -239,30 +260,17 @@ def _blind_sample(assessed: Assessed, labels: np.ndarray, count: int) -> tuple[R
                 (key, z + planes.start, y, x) for key, (z, y, x) in zip(keys[own].tolist(), where, strict=True)
             )
     drawn_places = sorted((key, value, place) for value, all_ in chosen.items() for key, *place in sorted(all_)[:draws])
-    voxel_mm3, (depth, height, width) = float(np.prod(assessed.spacing_zyx)), assessed.spacing_zyx.tolist()
+    spacing = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)[::-1]
+    voxel_mm3, (depth, height, width) = float(np.prod(spacing)), spacing.tolist()
     sample = []
     for number, (_key, value, (z, y, x)) in enumerate(drawn_places, count + 1):
         labels[z, y, x] = number
-        probability = float(np.asarray(assessed.error_probability[z : z + 1])[0, y, x])
-        (ras,) = _ras(assessed.ijk_to_ras, np.array([[z, y, x]]))
-        sample.append(
-            Region(
-                id=number,
-                rank=number,
-                structure=assessed.names[value],
-                structure_value=value,
-                kind=Kind.BLIND,
-                shape=Shape.THIN,
-                expected_wrong_mm3=probability * voxel_mm3,
-                volume_mm3=voxel_mm3,
-                peak=probability,
-                peak_ras_mm=(ras[0], ras[1], ras[2]),
-                centre_ras_mm=(ras[0], ras[1], ras[2]),
-                size_mm=(width, height, depth),
-                competing=(),
-                touches_border=False,
-            )
-        )
+        chance = None if error_probability is None else float(np.asarray(error_probability[z : z + 1])[0, y, x])
+        (ras,) = ras_of(ijk_to_ras, np.array([[z, y, x]]))
+        sample.append(Region(id=number, rank=number, structure=names[value], structure_value=value, kind=Kind.BLIND,
+                             expected_wrong_mm3=None if chance is None else chance * voxel_mm3, volume_mm3=voxel_mm3,
+                             peak=chance, peak_ras_mm=ras, centre_ras_mm=ras,
+                             size_mm=(width, height, depth)))  # fmt: skip
     return tuple(sample)
 
 
@@ -315,8 +323,8 @@ def _positions(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, 
     at_edge = (low == 0) | (high == np.array(voxels.shape_zyx) - 1)
     return {
         "peak": voxels.probability[peak].tolist(),
-        "peak_ras_mm": _ras(assessed.ijk_to_ras, voxels.zyx[peak]),
-        "centre_ras_mm": _ras(assessed.ijk_to_ras, centre),
+        "peak_ras_mm": ras_of(assessed.ijk_to_ras, voxels.zyx[peak]),
+        "centre_ras_mm": ras_of(assessed.ijk_to_ras, centre),
         "size_mm": _triples(((high - low + 1) * assessed.spacing_zyx)[:, ::-1]),
         "touches_border": at_edge.any(1).tolist(),
     }
@@ -341,13 +349,14 @@ def _meaning(assessed: Assessed, voxels: UncertainVoxels, region: np.ndarray, wr
     }
 
 
-def _ras(ijk_to_ras: np.ndarray, zyx: np.ndarray) -> list[tuple[float, ...]]:
+def ras_of(ijk_to_ras: np.ndarray, zyx: np.ndarray) -> list[tuple[float, float, float]]:
+    """Return the positions of voxels (n, zyx) in RAS mm."""
     ijk1 = np.column_stack([np.asarray(zyx, np.float64)[:, ::-1], np.ones(len(zyx))])
     return _triples((ijk1 @ ijk_to_ras.T)[:, :3])
 
 
-def _triples(rows: np.ndarray) -> list[tuple[float, ...]]:
-    return [tuple(row) for row in rows.tolist()]
+def _triples(rows: np.ndarray) -> list[tuple[float, float, float]]:
+    return [(row[0], row[1], row[2]) for row in rows.tolist()]
 
 
 @dataclass(frozen=True)

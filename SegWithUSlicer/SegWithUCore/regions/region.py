@@ -1,8 +1,9 @@
 """A region to review, a connected group of uncertain voxels, and why it is uncertain in words."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import fsum
 from typing import Any
 
 UNCERTAIN = 0.25
@@ -28,6 +29,11 @@ class Kind(StrEnum):
     """A voxel of a structure's boundary that no region has: it says what the list misses."""
     ADDED = "added place"
     """A place that a reviewer has found."""
+    ISLAND = "part that lies apart"
+    HOLE = "hole"
+    JUMP = "jump between slices"
+    SIDE = "wrong side"
+    """These four are found in a mask alone (`mask_findings`), without a probability."""
 
 
 class Shape(StrEnum):
@@ -56,7 +62,7 @@ class Competition:
     share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Region:
     """A region and its measurements; positions in RAS mm of the image's own space (no parent transform).
 
@@ -67,9 +73,9 @@ class Region:
         structure_value: its label value.
         kind: what may be wrong.
         shape: thin boundary or blob.
-        expected_wrong_mm3: sum of error probability times voxel volume.
+        expected_wrong_mm3: sum of error probability times voxel volume; None where no model gives one.
         volume_mm3: of its voxels.
-        peak: highest error probability.
+        peak: highest error probability; None likewise.
         peak_ras_mm: centre of the voxel that has it.
         centre_ras_mm: centre of mass of the error probability.
         size_mm: edge lengths of the box around it along the image's axes i, j, k.
@@ -84,15 +90,15 @@ class Region:
     structure: str
     structure_value: int
     kind: Kind
-    shape: Shape
-    expected_wrong_mm3: float
+    shape: Shape = Shape.THIN
+    expected_wrong_mm3: float | None = None
     volume_mm3: float
-    peak: float
+    peak: float | None = None
     peak_ras_mm: tuple[float, float, float]
     centre_ras_mm: tuple[float, float, float]
     size_mm: tuple[float, float, float]
-    competing: tuple[Competition, ...]
-    touches_border: bool
+    competing: tuple[Competition, ...] = ()
+    touches_border: bool = False
     model_percentile: float | None = None
     data_percentile: float | None = None
 
@@ -104,10 +110,15 @@ class Region:
         return self.structure in names or any(name in names for name in taking_part)
 
 
+def expected_wrong(regions: Iterable[Region]) -> float:
+    """Sum the expected wrong volume of regions, mm3; of findings in a mask alone none is known."""
+    return fsum(region.expected_wrong_mm3 or 0.0 for region in regions)
+
+
 ORDERS: dict[str, Callable[[Region], Any]] = {
-    "expected wrong volume": lambda region: (-region.expected_wrong_mm3, region.id),
-    "peak": lambda region: (-region.peak, region.id),
-    "structure": lambda region: (region.structure_value, -region.expected_wrong_mm3, region.id),
+    "expected wrong volume": lambda region: (-(region.expected_wrong_mm3 or 0.0), region.id),
+    "peak": lambda region: (-(region.peak or 0.0), region.id),
+    "structure": lambda region: (region.structure_value, -(region.expected_wrong_mm3 or 0.0), region.id),
     "position": lambda region: (-region.peak_ras_mm[2], region.id),
 }
 """The ways to go through regions; "position" runs from head to foot. Each maps a region to its sorting key."""
@@ -136,7 +147,7 @@ def why(region: Region, roi: bool = False) -> str:
 
 def reasons(region: Region, roi: bool = False) -> list[str]:
     """Say the same as `why`, one part of the sentence each: first what may be wrong; last, where so, the edge."""
-    if region.kind in (Kind.BLIND, Kind.ADDED):
+    if region.peak is None or region.kind in (Kind.BLIND, Kind.ADDED):
         return [_what(region)]
     edge = "region of interest" if roi else "image"
     parts = [_what(region), SHAPES[region.shape], *_uncertainty(region)]
@@ -145,12 +156,20 @@ def reasons(region: Region, roi: bool = False) -> list[str]:
     return parts
 
 
+_PLAIN = {
+    Kind.BLIND: "a place of {} that the list has not shown: look whether its boundary is right",
+    Kind.ADDED: "a place of {} that you have added",
+    Kind.ISLAND: "a part of {} lies apart from the rest",
+    Kind.HOLE: "{} has a hole here",
+    Kind.JUMP: "the outline of {} jumps here between slices",
+    Kind.SIDE: "{} lies on the other side here",
+}
+
+
 def _what(region: Region) -> str:
     name, details = region.structure, _details(region)
-    if region.kind is Kind.BLIND:
-        return f"a place of {name} that the list has not shown: look whether its boundary is right"
-    if region.kind is Kind.ADDED:
-        return f"a place of {name} that you have added"
+    if region.kind in _PLAIN:
+        return _PLAIN[region.kind].format(name)
     if region.kind is Kind.MISSED:
         return f"{name} may be missing here{details}"
     if region.kind is Kind.EXTRA:

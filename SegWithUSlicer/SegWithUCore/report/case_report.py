@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import SEGMENTATION_FILE, lost_maps, naming_case, placed_boxes, read_case
+from ..case.case_file import SEGMENTATION_FILE, is_mask_alone, lost_maps, naming_case, placed_boxes, read_case
 from ..case.case_files import case_file, case_volume, named_files, shown_files
 from ..case.case_folders import REVIEWED_PATTERN, case_contents, case_folders, checked_file, holds_cases
 from ..case.case_image import ELSEWHERE, OTHER_IMAGE, case_image
@@ -139,6 +139,8 @@ def _lead(case: Mapping[str, Any], entry: WorklistEntry) -> str:
     task = case["model"]["task"]
     if case.get("regions") is None:
         return f"{task} The model is not calibrated: nothing says how much may be wrong."
+    if is_mask_alone(case):
+        return f"{task} {entry.open_regions} of {entry.regions} regions are open."
     wrong = f"{entry.metrics['wrong_mm3']:.0f} mm³ of what is measured is expected to be wrong"
     return f"{task} {wrong}; {entry.open_regions} of {entry.regions} regions are open."
 
@@ -160,10 +162,10 @@ def _typeset(text: str) -> str:
 def _card(case: Mapping[str, Any], region: Region, reviews: Sequence[Review], drawn: _Drawn) -> dict[str, Any]:
     """Build the report entry of one region with its pictures."""
     r, a, s = region.peak_ras_mm
-    numbers = (
-        f"{region.expected_wrong_mm3:.0f} mm³ expected wrong of {region.volume_mm3:.0f} mm³ · "
-        f"highest error probability {region.peak:.2f} at R {r:.1f}, A {a:.1f}, S {s:.1f} mm"
-    )
+    wrong, peak, numbers = region.expected_wrong_mm3, region.peak, f"{region.volume_mm3:.0f} mm³"
+    if wrong is not None and peak is not None:
+        numbers = f"{wrong:.0f} mm³ expected wrong of {numbers} · highest error probability {peak:.2f}"
+    numbers += f" at R {r:.1f}, A {a:.1f}, S {s:.1f} mm"
     reason = why(region, case.get("roi") is not None)
     given = ((one.reviewer, one.state.verdict_of(region.id), one.state.comment_of(region.id)) for one in reviews)
     return {

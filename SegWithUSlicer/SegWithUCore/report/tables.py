@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..case.case_file import is_mask_alone
 from ..case.structures_table import OUTSIDE, table_entries
 from ..regions.region import Kind, Region
 from ..review.flags import asked_of, informative_dice, structures_of, wrong_share
@@ -32,10 +33,11 @@ def structures_table(case: Mapping[str, Any]) -> ReportTable:
     """
     asked, empty = {int(entry["value"]) for entry in asked_of(case)}, [""] * (len(CELLS) - 1)
     entries = sorted(table_entries(case), key=lambda each: not asked.issuperset(each.get("of", [each.get("value")])))
+    cells = {VOLUME: volume_cell} if is_mask_alone(case) else CELLS
     rows = [
         [
             str(each["name"]),
-            *(cell(each) if "value" in each or title in OF_ALL else "" for title, cell in CELLS.items()),
+            *(cell(each) if "value" in each or title in OF_ALL else "" for title, cell in cells.items()),
         ]
         for each in entries
     ]
@@ -48,7 +50,7 @@ def structures_table(case: Mapping[str, Any]) -> ReportTable:
         share = f" ({sum(wrong) / volume * 100:.0f} %)" if volume > 0 else ""
         rows.append([ALL_TOGETHER, f"{volume:.0f}", *empty[1:], f"{sum(wrong):.0f}{share}"])
     whole = "".join(f" (% of {entry['name']})" for entry in entries if entry.get("is_denominator"))
-    return ReportTable(["structure", *(title + whole * (title == VOLUME) for title in CELLS)], rows)
+    return ReportTable(["structure", *(title + whole * (title == VOLUME) for title in cells)], rows)
 
 
 def volume_cell(entry: Mapping[str, Any]) -> str:
@@ -115,8 +117,8 @@ def case_facts(case: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Grid", f"{_times(grid['size_ijk'])} voxels of {_times(grid['spacing_mm'])} mm"),
         ("Assessed", "the whole image" if roi is None else f"a region of interest of {_times(roi['size_mm'])} mm"),
         ("Segmented", str(case.get("created", "")).replace("T", " ").replace("+00:00", " UTC")),
-        ("Model", f"{model['name']} {model['version']}, head {model['head']}"),
-        ("Calibration", _calibration(model)),
+        ("Model", "none" if is_mask_alone(case) else f"{model['name']} {model['version']}, head {model['head']}"),
+        ("Calibration", "" if is_mask_alone(case) else _calibration(model)),
         ("Passes", str(case["passes"]) if case.get("passes", 1) > 1 else ""),
         ("Device", str(case.get("device", ""))),
         ("Engine", " ".join(str(engine.get(key) or "") for key in ("name", "version", "precision")).strip()),

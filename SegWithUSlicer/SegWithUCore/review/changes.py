@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from ..calibration.change import SCANNED_TEXT, ChangeInterval
 from ..calibration.held import names_level
-from ..case.case_file import SEGMENTATION_FILE, asked_structures, naming_case, read_case
+from ..case.case_file import SEGMENTATION_FILE, asked_structures, is_mask_alone, naming_case, read_case
 from ..case.case_files import case_volume
 from ..case.case_image import case_image
 from ..case.structures_table import WHOLES
@@ -160,8 +160,11 @@ def compare(folders: Sequence[Path], bundle: Bundle | None = None) -> Comparison
     """
     if len(folders) < 2:
         raise UsageError("One scan cannot be compared: give two or more, oldest first.", "one-scan")
+    if is_mask_alone(first_case := read_case(folders[0])):
+        why = "was made without a model, so how its volumes repeat without a change is not known"
+        raise InputError(f"{folders[0]} {why}: segment the scans with a model.", "other-model")
     if bundle is None:
-        made = read_case(folders[0])["model"]
+        made = first_case["model"]
         bundle = resolve_model(f"{made['name']}@{made['version']}")
     scans = [_read(folder, bundle) for folder in folders]
     first, later = scans[0], scans[1:]

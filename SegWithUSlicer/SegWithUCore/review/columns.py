@@ -4,7 +4,7 @@ Standard library only.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -85,9 +85,15 @@ class Column:
         return {"name": self.name, "title": self.title, "tip": self.tip, **order}
 
 
-def columns_of(table: Table) -> list[Column]:
-    """List the columns of a table, in its order; that of `worklist.csv` goes on as version 0.5 began."""
+def columns_of(table: Table, entries: Sequence[WorklistEntry] = ()) -> list[Column]:
+    """List the columns of a table, in its order; that of `worklist.csv` goes on as version 0.5 began.
+
+    Args:
+        entries: what it lists; if all are masks alone, columns that only a model fills are left out.
+    """
     found = [column for column in COLUMNS if table in column.where]
+    if entries and all(entry.is_mask_alone for entry in entries):
+        found = [column for column in found if column.name not in _OF_MODELS]
     if table is Table.CSV:
         found.sort(key=lambda column: _FIRST.index(column.name) if column.name in _FIRST else len(_FIRST))
     return found
@@ -172,6 +178,7 @@ COLUMNS = (
     Column("notes", value=lambda entry: list(entry.notes), where=_JSON),
     Column("trouble", where=_FILES),
 )
+_OF_MODELS = ("wrong_share", "predicted_dice", "benefit_mm3_per_minute", "worst_structure")
 # Order in `worklist.csv` of version 0.5; what came later follows.
 _FIRST = (
     *("case", "light", "reason", "wrong_share", "predicted_dice", "case_wrong_mm3", "worst_structure"),

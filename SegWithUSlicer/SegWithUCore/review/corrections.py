@@ -23,6 +23,7 @@ from ..io.volume import check_file
 from ..util.atomic_files import atomic_file
 from ..util.errors import InputError, OutputError
 from .gestures import edit_of
+from .reviewed_case import measured_volumes
 from .reviewer import log_path, version_path
 from .session import ReviewedCase, Session
 
@@ -80,10 +81,8 @@ def take_as_edit(
                 segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
             check_file(work)
             if case.get("regions") is not None:  # else there is no review
-                error, marked = (
-                    sitk.GetArrayFromImage(case_volume(folder, case, file))
-                    for file in (ERROR_PROBABILITY_FILE, REGION_LABELS_FILE)
-                )
+                volumes = measured_volumes(folder, case)
+                error, marked = volumes[ERROR_PROBABILITY_FILE], volumes[REGION_LABELS_FILE]
                 edit = edit_of(before, after, error, marked, voxel_mm3, (names[value] for value in edited), None)
                 if review is not None:
                     review.edit(edit)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..calibration.per_structure import asymmetry
+from ..case.case_file import is_mask_alone
 from ..case.structures_table import WHOLES
 from ..models.input_spec import side_pairs
 from ..regions.region import UNCERTAIN
@@ -104,9 +105,13 @@ def removed_regions(error_probability: np.ndarray, regions: np.ndarray, differs:
         error_probability, regions: as for `edited_figures`.
         differs: where the edit changed the label; of the same shape.
     """
-    inside = (regions > 0) & (error_probability > 0)
-    before = np.bincount(regions[inside], error_probability[inside])
-    changed = np.bincount(regions[inside & differs], error_probability[inside & differs], len(before))
+    inside, weight = regions > 0, error_probability
+    if weight.any():
+        inside &= weight > 0
+    else:  # of a mask alone
+        weight = np.ones(regions.shape, np.float32)
+    before = np.bincount(regions[inside], weight[inside])
+    changed = np.bincount(regions[inside & differs], weight[inside & differs], len(before))
     return [int(each) for each in np.flatnonzero((changed > 0) & (changed >= REMOVED_SHARE * before))]
 
 
@@ -124,16 +129,17 @@ def with_figures(case: Mapping[str, Any], figures: EditedFigures, reviewer: str)
         return {**entry, **(dict.fromkeys(_OF_DRAWN & entry.keys()) if mark else {}), **mark, **measured}
 
     gone: dict[str, Sequence[float]] = {"expected_wrong_mm3": figures.wrong, "uncertain_mm3": figures.uncertain}
-    structures = []
+    structures, is_alone = [], is_mask_alone(case)
     for entry in case["structures"]:
         name, value = str(entry["name"]), int(entry["value"])
         doubt = {
             key: 0.0 if value in figures.settled else max(0.0, entry[key] - right[value] * voxel_mm3)
             for key, right in gone.items()
+            if not is_alone
         }
-        share = doubt["uncertain_mm3"] / volumes[name] if volumes[name] else 0.0
-        sizes = {"voxels": counts[value], "volume_mm3": volumes[name]}
-        structures.append(kept(entry, parts[name], **sizes, **doubt, uncertain_share=share))
+        if doubt:
+            doubt["uncertain_share"] = doubt["uncertain_mm3"] / volumes[name] if volumes[name] else 0.0
+        structures.append(kept(entry, parts[name], voxels=counts[value], volume_mm3=volumes[name], **doubt))
     totals = [kept(each, parts[each["name"]], volume_mm3=volumes[each["name"]]) for each in case.get(TOTALS) or []]
     before, asymmetries = {each["name"]: each for each in case.get(ASYMMETRIES) or []}, []
     for name, sides in side_pairs(parts).items() if ASYMMETRIES in case else ():
@@ -149,9 +155,11 @@ def with_figures(case: Mapping[str, Any], figures: EditedFigures, reviewer: str)
         **{key: each for key, each in ((TOTALS, totals), (ASYMMETRIES, asymmetries)) if key in case},
         "regions": {
             **case["regions"],
-            "expected_wrong_mm3": fsum(each["expected_wrong_mm3"] for each in structures),
-            "expected_wrong_in_regions_mm3": fsum(in_regions),
-            "left_mm3": in_regions,
+            **({} if is_alone else {
+                "expected_wrong_mm3": fsum(each["expected_wrong_mm3"] for each in structures),
+                "expected_wrong_in_regions_mm3": fsum(in_regions),
+                "left_mm3": in_regions,
+            }),
             "removed": list(figures.removed_regions),
         },
         # Those about a structure are about the segmentation before the edit.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..case.case_file import CONTENT_SHA256, SEGMENTATION_FILE, naming_case, read_case
+from ..case.case_file import CONTENT_SHA256, SEGMENTATION_FILE, is_mask_alone, naming_case, read_case
 from ..case.case_files import case_volume, named_files
 from ..case.case_folders import checked_file
 from ..case.case_image import case_grid
@@ -96,10 +96,16 @@ def _finished(case: Mapping[str, Any], review: Review) -> set[int]:
 
 
 def measured_volumes(folder: Path, case: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Read the volumes (z, y, x) that figures are measured on, by file name; raises as `case_volume`."""
+    """Read the volumes (z, y, x) that figures are measured on, by file name; raises as `case_volume`.
+
+    Of a mask alone the error probability, which nobody knows, is 0.
+    """
     files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE, RUNNER_UP_FILE)
     there = [name for name in files if name in named_files(case)]  # no runner-up in cases of earlier versions
-    return {name: sitk.GetArrayFromImage(case_volume(folder, case, name)) for name in there}
+    found = {name: sitk.GetArrayFromImage(case_volume(folder, case, name)) for name in there}
+    if is_mask_alone(case):
+        found[ERROR_PROBABILITY_FILE] = np.zeros(found[SEGMENTATION_FILE].shape, np.float32)
+    return found
 
 
 def _figures(

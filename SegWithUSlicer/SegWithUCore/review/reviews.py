@@ -192,7 +192,7 @@ def agreement_csv(cases: Sequence[tuple[str, Sequence[Region], Sequence[Review]]
         for region in regions:
             for review in reviews:
                 verdict, comment = review.state.verdict_of(region.id), review.state.comment_of(region.id)
-                wrong = f"{region.expected_wrong_mm3:.6g}"
+                wrong = "" if region.expected_wrong_mm3 is None else f"{region.expected_wrong_mm3:.6g}"
                 cells = [name, region.id, region.structure, wrong, review.reviewer, verdict or "", comment]
                 rows.append([*cells, int(region in split)])
     return csv_text(COLUMNS, rows)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from ..regions.region import Kind, Region, Shape
+from ..regions.region import Kind, Region
 from ..util.errors import InputError
 from . import log_format as log
 from .verdicts import SEEN, Verdict
@@ -23,7 +23,7 @@ class Progress:
     Attributes:
         decided, regions: how many have a verdict of somebody who looked, and how many there are.
         seen_share: part of the regions' expected wrong volume that is accepted, corrected, or of a finished structure,
-            0 to 1.
+            0 to 1; None without a model.
         unseen: how many were taken without a look.
         finished, structures: how many asked structures are finished, and how many there are.
         sampled, sample: how many places of the blind sample have a verdict, and how many there are once it is due.
@@ -31,7 +31,7 @@ class Progress:
 
     decided: int
     regions: int
-    seen_share: float
+    seen_share: float | None
     unseen: int = 0
     finished: int = 0
     structures: int = 0
@@ -43,9 +43,9 @@ class Progress:
         """For people: "1 of 4 structures finished; 7 of 12 regions, 86 % of their expected error decided"."""
         # Rounded down: 100 % is shown only when nothing is left.
         unseen = f", {self.unseen} not looked at" if self.unseen else ""
-        share = int(self.seen_share * 100 + 1e-9)
+        share = None if self.seen_share is None else int(self.seen_share * 100 + 1e-9)
         text = f"{self.finished} of {self.structures} structures finished; {self.decided} of {self.regions} regions"
-        text += f"{unseen}, {share} % of their expected error decided"
+        text += f"{unseen}{'' if share is None else f', {share} % of their expected error'} decided"
         return text + (f"; blind sample: {self.sampled} of {self.sample}" if self.sample else "")
 
 
@@ -103,6 +103,7 @@ class ReviewState:
         self.signed: log.Signed | None = None
         self.signed_at = ""
         self._regions = {region.id: region for region in regions}
+        self._is_mask_alone = any(region.expected_wrong_mm3 is None for region in regions)
         self._verdicts: dict[int, Verdict] = {}
         self._comments: dict[int, str] = {}
         self._structures: dict[str, tuple[Verdict | None, str]] = {}
@@ -274,7 +275,7 @@ class ReviewState:
 
     def expected_mm3_of(self, regions: Iterable[int]) -> float:
         """Sum up the expected wrong volume of regions."""
-        return fsum(self._regions[region].expected_wrong_mm3 for region in regions)
+        return fsum(self._regions[region].expected_wrong_mm3 or 0.0 for region in regions)
 
     def next_undecided(self, order: Sequence[int], after: int | None = None) -> int | None:
         """Find the first open region behind `after`, then from the start on; None if there is none.
@@ -318,11 +319,12 @@ class ReviewState:
         right = self.seen_ids
         seen = [region.id for region in regions if region.id in right or not region.is_about(self._unfinished)]
         total = self.expected_mm3_of(ids)
+        share = None if self._is_mask_alone else self.expected_mm3_of(seen) / total if total > 0 else 1.0
         sample = self.blind_sample() if self._all_finished else []
         return Progress(
             decided=len(looked),
             regions=len(ids),
-            seen_share=self.expected_mm3_of(seen) / total if total > 0 else 1.0,
+            seen_share=share,
             unseen=len(unseen),
             finished=len(self.asked) - len(self._unfinished),
             structures=len(self.asked),
@@ -374,19 +376,6 @@ class ReviewState:
 
 
 def _place(region: int, structure: str, value: int, ras_mm: tuple[float, float, float]) -> Region:
-    return Region(
-        id=region,
-        rank=region,
-        structure=structure,
-        structure_value=value,
-        kind=Kind.ADDED,
-        shape=Shape.THIN,
-        expected_wrong_mm3=0.0,
-        volume_mm3=0.0,
-        peak=0.0,
-        peak_ras_mm=ras_mm,
-        centre_ras_mm=ras_mm,
-        size_mm=(0.0, 0.0, 0.0),
-        competing=(),
-        touches_border=False,
-    )
+    return Region(id=region, rank=region, structure=structure, structure_value=value, kind=Kind.ADDED,
+                  expected_wrong_mm3=0.0, volume_mm3=0.0, peak=0.0, peak_ras_mm=ras_mm, centre_ras_mm=ras_mm,
+                  size_mm=(0.0, 0.0, 0.0))  # fmt: skip

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from ..calibration.flag_limits import SHOWN_MISSED
+from ..case.case_file import is_mask_alone
 from .flags import Flag, Rule, asks_all, case_flags, metrics_of_case, rules_of_case, warnings_of
 
 _UNUSABLE = (Rule.MODEL, Rule.MISPLACED, Rule.EMPTY)
@@ -58,6 +59,8 @@ def status_of(case: Mapping[str, Any], flags: Sequence[Flag]) -> Status:
         return Status(Level.DO_NOT_USE, unusable[0])
     if flags:
         return Status(Level.LOOK, flags[0].message)
+    if is_mask_alone(case):
+        return Status(Level.NOT_FLAGGED, "No model was run: how often this misses a bad mask is not measured.")
     if metrics_of_case(case)["wrong_mm3"] is None:
         return Status(Level.LOOK, "The model is not calibrated: nothing says how much may be wrong.")
     if any(warning.get("kind") == _JUDGED for warning in warnings):

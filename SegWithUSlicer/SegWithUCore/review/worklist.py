@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..case.case_file import SEGMENTATION_FILE, lost_maps, naming_case, read_case
+from ..case.case_file import SEGMENTATION_FILE, is_mask_alone, lost_maps, naming_case, read_case
 from ..case.case_files import case_file, shown_files
 from ..case.case_folders import checked_file
+from ..regions.region import expected_wrong
 from ..util.errors import InputError
 from ..util.folder_entries import lost_link
 from .flags import LARGEST, Flag, Rule, asked_of, case_flags, metrics_of_case, rules_of_case
@@ -101,6 +102,7 @@ class WorklistEntry:
         asked: names of the structures to be measured, which all figures are about.
         has_finished: a reviewer has finished a structure, so that the case can teach its model.
         volumes: its rows of `volumes.csv`.
+        is_mask_alone: as `case_file.is_mask_alone`.
     """
 
     name: str
@@ -121,6 +123,7 @@ class WorklistEntry:
     asked: tuple[str, ...] = ()
     has_finished: bool = False
     volumes: tuple[Sequence[Any], ...] = ()
+    is_mask_alone: bool = False
 
     @property
     def share_text(self) -> str:
@@ -214,7 +217,9 @@ class Worklist:
     @property
     def order(self) -> str:
         """The order as a sentence."""
-        return f"First the cases not to be used, then those to look at, each by {SORTS[self.sort]}."
+        is_alone = self.entries and all(entry.is_mask_alone for entry in self.entries)
+        by = "the number of open regions, largest first" if is_alone else SORTS[self.sort]
+        return f"First the cases not to be used, then those to look at, each by {by}."
 
 
 def counts_text(entries: Sequence[WorklistEntry], reviewer: str | None = None) -> str:
@@ -243,13 +248,14 @@ def worklist_of(entries: Sequence[WorklistEntry], sort: str = WORST_FIRST) -> Wo
     """Sort entries.
 
     Cases that must not be used come first, then those to look at, each with the figure of the order before those
-    without, which go by their share; those that could not be read are last.
+    without, which go by their share, masks alone by their open regions; those that could not be read are last.
     """
 
     def key(entry: WorklistEntry) -> tuple[Any, ...]:
         figure, share = _KEYS[sort](entry), _KEYS["share"](entry)
         level, known = Level.LOOK if entry.status is None else entry.status.level, figure is not None
-        order = (bool(entry.trouble), list(Level).index(level), not known, (figure if known else share) or 0.0)
+        figure = figure if known else share if share is not None else -float(entry.open_regions or 0)
+        order = (bool(entry.trouble), list(Level).index(level), not known, figure or 0.0)
         return *order, entry.name, str(entry.folder)
 
     return Worklist(tuple(sorted(entries, key=key)), sort)
@@ -310,10 +316,12 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
     counts: dict[str, Any] = {
         "regions": len(regions),
         "open_regions": len(waiting),
-        "open_wrong_mm3": sum(left.get(region.id, region.expected_wrong_mm3) for region in waiting),
+        "open_wrong_mm3": sum(left.get(region.id, region.expected_wrong_mm3 or 0.0) for region in waiting),
         "unseen_regions": len(unseen),
-        "unseen_wrong_mm3": sum(region.expected_wrong_mm3 for region in unseen),
+        "unseen_wrong_mm3": expected_wrong(unseen),
     }
+    if is_alone := is_mask_alone(case):
+        counts |= {"open_wrong_mm3": None, "unseen_wrong_mm3": None}
     progress = []
     for review in all_reviews:
         now, when = review.state.progress(), "" if case.get("anonymous") else review.when
@@ -332,5 +340,6 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         asked=tuple(str(entry["name"]) for entry in asked),
         has_finished=bool(finished) or any(review.is_done for review in progress),
         volumes=tuple(volume_rows(case, found.reviews)),
+        is_mask_alone=is_alone,
         **(counts if case.get("regions") is not None else {}),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case.case_file import CaseDescription, MapInfo, asked_structures, naming_case
+from ..case.case_file import CaseDescription, MapInfo, asked_structures, is_mask_alone, naming_case
 from ..case.case_files import regions_of_case
 from ..case.case_regions import ijk_to_ras
 from ..case.structures_table import table_entries
@@ -130,12 +130,12 @@ def page_entries(case: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _regions(volumes: CaseVolumes) -> tuple[tuple[Region, ...], str, str]:
     """Read the regions, their hash, and why there is nothing to review; the same sentences as in Slicer."""
     case: CaseDescription = volumes.description
-    if "error_probability" not in case.maps:
+    if "error_probability" not in case.maps and not is_mask_alone(case.raw):
         return (), "", "The model is not calibrated: without error probability there are no regions to review."
     if case.raw.get("regions") is None:
         return (), "", "This case has no regions: run segwithu regions."
     regions, sha256 = regions_of_case(volumes.folder, case.raw)
-    nothing = "No voxel is uncertain enough for a look. That does not mean that everything is correct."
+    nothing = "Nothing calls for a look. That does not mean that everything is correct."
     return regions, sha256, "" if regions else nothing
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..case.case_file import read_description
 from ..case.case_folders import case_folders
 from ..regions.region import ORDERS
-from ..review.columns import WORST_COLUMN, Table, columns_of
+from ..review.columns import WORST_COLUMN, Column, Table, columns_of
 from ..review.reviewer import clean_reviewer_name
 from ..review.verdicts import Verdict
 from ..review.worklist import PACE, WorklistEntry, counts_text, read_for_worklist, worklist_of
@@ -113,14 +113,16 @@ class CaseStore:
         ids = {folder: id_ for id_, folder in self._folders.items()}
         name = clean_reviewer_name(reviewer) if reviewer.strip() else ""
         worklist = worklist_of([self._entry(folder, name) for folder in ids])
+        columns = columns_of(Table.PAGE, worklist.entries)
         return {
             **settings_json(),
+            "columns": [column.to_json() for column in columns],
             "title": self.title,
             "reviewer": name,
             "warnings": worklist.warnings,
             "order": worklist.order,
             "summary": counts_text(worklist.entries, name),
-            "cases": [{"id": ids[entry.folder], **_row(entry, name)} for entry in worklist.entries],
+            "cases": [{"id": ids[entry.folder], **_row(entry, name, columns)} for entry in worklist.entries],
         }
 
 
@@ -135,11 +137,11 @@ def _no_link(folder: Path) -> Path:
     return folder
 
 
-def _row(entry: WorklistEntry, reviewer: str) -> dict[str, Any]:
+def _row(entry: WorklistEntry, reviewer: str, columns: Sequence[Column]) -> dict[str, Any]:
     """Describe a case as the page lists it to a reviewer."""
     return {
         "name": entry.name,
-        "cells": [[column.shown(entry, reviewer), column.key(entry, reviewer)] for column in columns_of(Table.PAGE)],
+        "cells": [[column.shown(entry, reviewer), column.key(entry, reviewer)] for column in columns],
         "is_flagged": entry.is_flagged,
         "is_open": entry.is_open_for(reviewer),
         "can_open": not entry.trouble,

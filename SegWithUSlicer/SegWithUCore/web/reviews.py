@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case.case_file import SEGMENTATION_FILE
+from ..case.case_file import SEGMENTATION_FILE, is_mask_alone
 from ..case.case_folders import checked_file
 from ..case.case_regions import ERROR_PROBABILITY_FILE, RUNNER_UP_FILE
 from ..case.region_files import REGION_LABELS_FILE
@@ -215,6 +215,8 @@ class OpenReview:
         values = {entry.name: entry.value for entry in self.case.volumes.description.structures}
         if structure not in values or (region is not None and region not in {one.id for one in self.case.regions}):
             raise UsageError(f"The case has no structure '{structure:.80}' with region {region}.")
+        if is_mask_alone(self.case.raw):
+            raise InputError("Without a model no contour can be scrolled: draw with the brush.", "not-calibrated")
         now, volumes, state = self._labels(self.labels), self._volumes(), self.session.state
         drawn, value = volumes[SEGMENTATION_FILE], values[structure]
         i, j, k = self.case.volumes.grid.spacing

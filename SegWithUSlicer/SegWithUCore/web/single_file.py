@@ -148,7 +148,7 @@ def _index(copies: Sequence[Path], with_image: bool) -> str:
         "pages.html",
         title="Cases to review",
         heading="Cases to review",
-        columns=columns_of(Table.INDEX),
+        columns=columns_of(Table.INDEX, worklist.entries),
         entries=worklist.entries,
         lead=[f"{counts_text(worklist.entries)}.", worklist.order],
         alerts=worklist.warnings,

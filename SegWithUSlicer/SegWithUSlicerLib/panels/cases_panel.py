@@ -130,6 +130,9 @@ class CasesTable:
             self._on_selected()
 
     def _fit_columns(self) -> None:
+        kept = columns.columns_of(columns.Table.PANEL, [item.entry for item in self.shown])
+        for place, column in enumerate(self._columns):
+            self._table.setColumnHidden(place, column not in kept)
         fit_columns(self._table, [_WIDEST_PX] * (len(self._columns) - 1) + [_WIDEST_LAST_PX])
 
     def _put(self, row: int, item: CaseItem) -> None:

@@ -437,6 +437,11 @@ class ReviewPanel:
             "Accept all regions without a verdict ({n}), unseen? They hold {wrong} of expected error. "
             'They are logged as "not looked at" and counted apart; undo reverts all of it.'
         ).format(n=len(rest.regions), wrong=volume_text(rest.expected_wrong_mm3))
+        if not rest.expected_wrong_mm3:
+            text = _(
+                'Accept all regions without a verdict ({n}), unseen? They are logged as "not looked at" and counted '
+                "apart; undo reverts all of it."
+            ).format(n=len(rest.regions))
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
             return
         self.keep_comment()

@@ -54,7 +54,7 @@ class ReviewTable:
 
         def cells(region: Region) -> tuple[Any, ...]:
             wrong_mm3 = region.expected_wrong_mm3
-            return region.rank, _sign(verdict_of(region.id)), region.structure, wrong_mm3, KINDS[region.kind]
+            return region.rank, _sign(verdict_of(region.id)), region.structure, wrong_mm3 or 0.0, KINDS[region.kind]
 
         return sorted(regions, key=lambda region: cells(region)[column], reverse=falls)
 
@@ -103,7 +103,7 @@ class ReviewTable:
 
 
 def _texts(region: Region, verdict: Verdict | None) -> tuple[str, ...]:
-    wrong = volume_text(region.expected_wrong_mm3)
+    wrong = volume_text(region.volume_mm3 if region.expected_wrong_mm3 is None else region.expected_wrong_mm3)
     return str(region.rank), _sign(verdict), short_name(region.structure), wrong, KINDS[region.kind]
 
 
@@ -128,6 +128,10 @@ KINDS = {
     Kind.CONFUSION: _("confusion"),
     Kind.BLIND: _("blind sample"),
     Kind.ADDED: _("added place"),
+    Kind.ISLAND: _("apart"),
+    Kind.HOLE: _("hole"),
+    Kind.JUMP: _("jump"),
+    Kind.SIDE: _("wrong side"),
 }
 
 

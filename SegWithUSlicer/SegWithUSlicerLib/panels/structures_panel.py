@@ -6,7 +6,7 @@ from typing import Any
 
 import qt
 
-from SegWithUCore.case.case_file import CaseDescription, Structure
+from SegWithUCore.case.case_file import CaseDescription, Structure, is_mask_alone
 from SegWithUCore.case.structures_table import short_name, table_entries
 from SegWithUCore.report.tables import expected_cell, volume_cell
 from SegWithUCore.review.flags import Rule
@@ -18,6 +18,8 @@ from ..scene.readout import dice_text, expected_text, typeset, volume_text
 from ..scene.slice_views import show_in_3d, show_structure
 from .widgets import GuiConnections, fit_rows, put_cell, set_up_table
 
+_OF_MODELS = (2, 4, 5)
+"""Columns that only a model fills."""
 _FOLLOW = ("volume_mm3", "expected_wrong_mm3")
 """What follows an edit."""
 _MOST_ROWS = 8
@@ -77,6 +79,8 @@ class StructuresPanel:
         """Show the structures of a run, or none."""
         self._nodes = nodes
         self._structures = nodes.case.structures if nodes is not None else ()
+        for column in _OF_MODELS:
+            self.ui.structuresTable.setColumnHidden(column, nodes is not None and is_mask_alone(nodes.case.raw))
         self.show_figures({})
         self._gui.refresh()
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import slicer
 
+from SegWithUCore.case.case_file import is_mask_alone
 from SegWithUCore.review.gestures import Runs, drawn_by, drawn_by_hand, runs_of
 from SegWithUCore.review.state import ReviewState
 from SegWithUCore.util.errors import InputError
@@ -57,7 +58,10 @@ class Contour:
 
         keep_runner_up(nodes, folder)
         if nodes.runner_up is None:
-            raise InputError(_("This saved scene does not hold the runner-up labels: press Apply again to scroll."))
+            message = _("This saved scene does not hold the runner-up labels: press Apply again to scroll.")
+            if is_mask_alone(nodes.case.raw):
+                message = _("Without a model no contour can be scrolled: draw with the Segment Editor.")
+            raise InputError(message)
         self.nodes, self.structure, self.region, self._axes = nodes, structure, region, file_axes(nodes)
         values = {each.name: each.value for each in nodes.case.structures}
         self._value = values[structure]

@@ -131,8 +131,9 @@ class EditWatch:
         """
         nodes = self.nodes
         if self._fixed is None or self._fixed[0] != box:
-            q = array_of(nodes.maps["error_probability"].GetImageData())[box]
-            fixed = (read_labels(nodes, box, original=True), region_labels(nodes, *grid_of(nodes))[box], q)
+            drawn, errors = read_labels(nodes, box, original=True), nodes.maps.get("error_probability")
+            q = np.zeros(drawn.shape, np.float32) if errors is None else array_of(errors.GetImageData())[box]
+            fixed = (drawn, region_labels(nodes, *grid_of(nodes))[box], q)
             self._fixed = (box, fixed)
         return (self._in(box), *self._fixed[1])
 

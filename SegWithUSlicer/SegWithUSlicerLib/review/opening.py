@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from SegWithUCore.case.case_file import is_mask_alone
 from SegWithUCore.review.log import AuditLog, now_utc
 from SegWithUCore.review.log_format import Edited, read_lines
 from SegWithUCore.review.reviewer import log_path
@@ -22,18 +23,19 @@ def obstacle(nodes: CaseNodes | None) -> str:
     """Return why this run cannot be reviewed; "" if it can."""
     if nodes is None:
         return _("Segment a volume first: its uncertain regions are then listed here.")
-    if "error_probability" not in nodes.case.maps:
+    is_alone = is_mask_alone(nodes.case.raw)
+    if "error_probability" not in nodes.case.maps and not is_alone:
         return _("The model is not calibrated: without error probability there are no regions to review.")
     if nodes.regions_text is None or nodes.regions is None:
         return _("This run has no regions: it was made before regions existed, or they were deleted. Segment again.")
-    if nodes.segmentation is None or "error_probability" not in nodes.maps:
+    if nodes.segmentation is None or ("error_probability" not in nodes.maps and not is_alone):
         return _("A part of this run was deleted: segment again to review it.")
     try:
         regions = regions_of(nodes)
     except InputError as error:  # a scene that was edited
         return str(error)
     if not regions:
-        return _("No voxel exceeds the threshold. This does not mean that everything is correct.")
+        return _("Nothing calls for a look. This does not mean that everything is correct.")
     return ""
 
 

@@ -254,7 +254,7 @@ class ReviewSession:
     def check_for_edits(self) -> bool:
         """Notice edits and log them; False if nothing has changed. An edited structure is not finished any more."""
         nodes = self.nodes
-        if nodes.hub.GetScene() is None or nodes.segmentation is None or "error_probability" not in nodes.maps:
+        if nodes.segmentation is None or not self._is_whole:
             return False  # the run is falling apart: what is gone is no edit
         changed = self._watch.check()
         if changed:
@@ -300,9 +300,15 @@ class ReviewSession:
         self._save_edits()
         return is_edit
 
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the nodes that edits are measured on are in the scene."""
+        nodes = self.nodes
+        return nodes.hub.GetScene() is not None and set(nodes.case.maps) & {"error_probability"} <= set(nodes.maps)
+
     def figures(self) -> dict[str, Mapping[str, Any]]:
         """Return the entries of the table of structures after the reviewer's work, by name."""
-        if self.nodes.hub.GetScene() is None or "error_probability" not in self.nodes.maps:
+        if not self._is_whole:
             return {}
         return self._watch.figures(self.state, self.core.log.reviewer)
 

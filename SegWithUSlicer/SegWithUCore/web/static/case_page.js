@@ -616,6 +616,7 @@ export class CasePage {
             contour: this.contourText(),
             isPreparing: this.preparing !== null,
             canDraw: this.canDraw,
+            canScroll: Object.keys(this.data.maps).length > 0,
             hasRegion: Boolean(current?.box),
             isBrush: this.header.tool === "brush",
         });

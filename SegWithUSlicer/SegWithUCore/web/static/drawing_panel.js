@@ -45,13 +45,13 @@ export class DrawingPanel {
     }
 
     // `contour` is the text about the contour that is scrolled, or prepared; null where none is.
-    show({ contour, isPreparing, canDraw, hasRegion, isBrush }) {
+    show({ contour, isPreparing, canDraw, canScroll, hasRegion, isBrush }) {
         for (const button of this.moving) {
             button.hidden = isPreparing;
         }
         this.region.disabled = !canDraw || !hasRegion;
         this.whole.disabled = !canDraw;
-        this.start.hidden = contour !== null;
+        this.start.hidden = contour !== null || !canScroll;
         this.contour.hidden = contour === null;
         this.brush.hidden = !isBrush;
         showText(this.text, contour ?? "");

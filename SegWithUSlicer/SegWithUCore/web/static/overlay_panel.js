@@ -25,6 +25,8 @@ export class OverlayPanel {
         this.settings = settings;
         settings.hidden ??= new Set();
         this.data = data;
+        // Of a mask alone: nothing is there of a model.
+        this.isAlone = !Object.keys(data.maps).length;
         this.viewer = viewer;
         this.steps = {};
         this.map = null;
@@ -32,7 +34,7 @@ export class OverlayPanel {
         this.makeTable();
         this.root = element(
             "section",
-            { class: "overlay", "aria-label": "Overlay and structures" },
+            { class: this.isAlone ? "overlay no-maps" : "overlay", "aria-label": "Overlay and structures" },
             this.controls,
             this.legendBox,
             this.tableBox,
@@ -110,7 +112,7 @@ export class OverlayPanel {
                 on: { change: () => this.actions.ask([...this.ticks.keys()].filter((one) => this.ticks.get(one).checked)) },
             });
             this.ticks.set(name, tick);
-            const cells = ["number range", "number words", "number"].map((kind) => element("td", { class: kind }));
+            const cells = ["number range", "number words of-model", "number of-model"].map((kind) => element("td", { class: kind }));
             this.figureCells.set(structure, cells);
             const title = element("th", { scope: "row" }, this.makeName(structure, tick));
             this.rows.set(structure, element("tr", {}, title, ...cells, above));
@@ -127,7 +129,7 @@ export class OverlayPanel {
         const head = element(
             "tr",
             {},
-            ...titles.map((title) => element("th", { scope: "col" }, title)),
+            ...titles.map((title, at) => element("th", { scope: "col", class: at > 1 ? "of-model" : "" }, title)),
             this.aboveHeader,
         );
         this.body = element("tbody");
@@ -180,7 +182,7 @@ export class OverlayPanel {
             volumeText(entry.volume_mm3) + percentText(entry),
             own || `expected ${expectedText(entry)}`,
         ];
-        const lines = expected.replace(/ (?=mm³|mL)/g, "\u00a0"); // a unit stays with its number
+        const lines = (this.isAlone ? own : expected).replace(/ (?=mm³|mL)/g, "\u00a0"); // a unit stays with its number
         cell.replaceChildren(
             volume,
             ...lines.split(" (").map((part, line) => element("small", {}, line ? `(${part}` : part)),

@@ -89,7 +89,8 @@ export class RegionsPanel {
     makeItem(region, structure) {
         const picture = element("canvas", { width: 2 * THUMBNAIL_PX, height: 2 * THUMBNAIL_PX, "aria-hidden": "true" });
         const verdict = element("span", { class: "verdict" });
-        const mm3 = region.expected_wrong_mm3 >= 0.5 ? ` · ${volumeText(region.expected_wrong_mm3)}` : "";
+        const size = region.expected_wrong_mm3 ?? region.volume_mm3;
+        const mm3 = size >= 0.5 ? ` · ${volumeText(size)}` : "";
         const item = element(
             "div",
             {

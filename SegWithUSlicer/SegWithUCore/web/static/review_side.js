@@ -158,7 +158,11 @@ export class ReviewSide {
         const rest = openRest(state);
         const total = wrong(inQuestion(state));
         const share = total > 0 ? Math.min(100, Math.ceil((100 * wrong(rest)) / total)) : 0;
-        const question = `Take the ${rest.length} open regions of the structures to be measured as they are, without a look? They hold ${volumeText(wrong(rest))} of expected error, ${share} % of that in their regions. They are logged as "not looked at" and counted apart; they finish no structure; undo takes all of it back.`;
+        const hold =
+            total > 0
+                ? `They hold ${volumeText(wrong(rest))} of expected error, ${share} % of that in their regions. `
+                : "";
+        const question = `Take the ${rest.length} open regions of the structures to be measured as they are, without a look? ${hold}They are logged as "not looked at" and counted apart; they finish no structure; undo takes all of it back.`;
         if (rest.length && (await ask(question, "Accept the rest"))) {
             this.review.acceptRest();
         }

@@ -217,11 +217,12 @@ function progressOf(state) {
     const left = unfinished(state);
     const isSeen = (region) => !isAbout(region, left) || state.kinds.get(state.verdicts[region.id])?.seen;
     const total = wrong(regions);
+    const isKnown = regions.every((region) => region.expected_wrong_mm3 !== null);
     return {
         decided: given.filter(({ looked }) => looked).length,
         regions: regions.length,
         unseen: given.filter(({ looked }) => !looked).length,
-        seenShare: total > 0 ? wrong(regions.filter(isSeen)) / total : 1,
+        seenShare: total > 0 ? wrong(regions.filter(isSeen)) / total : isKnown ? 1 : null,
         finished: state.asked.filter((name) => state.finished.has(name)).length,
         structures: state.asked.length,
         sampled: kindsOf(state, sample).length,
@@ -234,8 +235,9 @@ export function progressText(progress) {
     const unseen = progress.unseen ? `, ${progress.unseen} not looked at` : "";
     // Rounded down: 100 % is shown only when nothing is left.
     const share = Math.floor(progress.seenShare * 100 + 1e-9);
+    const known = progress.seenShare === null ? "" : `, ${share} % of their expected error`;
     const sample = progress.sample ? `; blind sample: ${progress.sampled} of ${progress.sample}` : "";
-    return `${progress.finished} of ${progress.structures} structures finished; ${progress.decided} of ${progress.regions} regions${unseen}, ${share} % of their expected error decided${sample}`;
+    return `${progress.finished} of ${progress.structures} structures finished; ${progress.decided} of ${progress.regions} regions${unseen}${known} decided${sample}`;
 }
 
 // Minutes that the open regions of the question take at this reviewer's own pace.

@@ -73,6 +73,10 @@ export const KIND_TEXTS = {
     "missed part": "missed part",
     "extra part": "extra part",
     confusion: "confusion",
+    "part that lies apart": "apart",
+    hole: "hole",
+    "jump between slices": "jump",
+    "wrong side": "wrong side",
 };
 
 export const ORDER_TEXTS = {
