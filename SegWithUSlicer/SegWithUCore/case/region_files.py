@@ -110,24 +110,14 @@ def _region(row: Mapping[str, str]) -> Region:
     def optional(name: str) -> float | None:
         return float(row[name]) if row[name] else None
 
-    found = Region(
-        id=int(row["id"]),
-        rank=int(row["rank"]),
-        structure=row["structure"],
-        structure_value=int(row["structure_value"]),
-        kind=Kind(row["kind"]),
-        shape=Shape(row["shape"]),
-        expected_wrong_mm3=optional("expected_wrong_mm3"),
-        volume_mm3=float(row["volume_mm3"]),
-        peak=optional("peak"),
-        peak_ras_mm=triple("peak", "ras"),
-        centre_ras_mm=triple("centre", "ras"),
-        size_mm=triple("size", "ijk"),
-        competing=tuple(_way(part) for part in row["competing"].split("; ") if part),
-        touches_border=row["touches_border"] == "1",
-        model_percentile=optional("model_percentile"),
-        data_percentile=optional("data_percentile"),
-    )
+    found = Region(id=int(row["id"]), rank=int(row["rank"]), structure=row["structure"],
+                   structure_value=int(row["structure_value"]), kind=Kind(row["kind"]), shape=Shape(row["shape"]),
+                   expected_wrong_mm3=optional("expected_wrong_mm3"), volume_mm3=float(row["volume_mm3"]),
+                   peak=optional("peak"), peak_ras_mm=triple("peak", "ras"), centre_ras_mm=triple("centre", "ras"),
+                   size_mm=triple("size", "ijk"),
+                   competing=tuple(_way(part) for part in row["competing"].split("; ") if part),
+                   touches_border=row["touches_border"] == "1", model_percentile=optional("model_percentile"),
+                   data_percentile=optional("data_percentile"))  # fmt: skip
     numbers = (found.expected_wrong_mm3 or 0, found.volume_mm3, found.peak or 0, *found.peak_ras_mm)
     if not all(map(math.isfinite, (*numbers, *found.centre_ras_mm, *found.size_mm))):
         raise ValueError("a figure is not finite")

@@ -156,9 +156,8 @@ def run_agree(options: "argparse.Namespace", console: Console) -> int:
             progress("comparing", number / len(shared), name)
             case, both = first[name][0], [first[name][1], second[name][1]]
             with console.case_by_case():
-                cells += [
-                    [name, structure, *astuple(each)] for structure, each in _agreements(case, both, not options.images)
-                ]
+                found = _agreements(case, both, not options.images)
+                cells += [[name, structure, *astuple(each)] for structure, each in found]
                 rows.append((case, both))
     if options.output and cells:
         options.output.mkdir(parents=True, exist_ok=True)

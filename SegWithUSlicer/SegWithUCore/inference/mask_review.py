@@ -97,11 +97,8 @@ def reviewed_mask(
         masks: the mask and, where there is one, that of another reader: the regions are where both differ.
     """
     labels, grid = model.bundle.labels, source.grid
-    voxel_mm3, names, matrix = (
-        float(np.prod(grid.spacing)),
-        {each.value: each.name for each in labels},
-        ijk_to_ras(grid),
-    )
+    names, matrix = {each.value: each.name for each in labels}, ijk_to_ras(grid)
+    voxel_mm3 = float(np.prod(grid.spacing))
     drawn, *others = [mask_classes(mask, labels) for mask in masks]
     mask = replace(masks[0], indices=drawn, labels=labels, label_of=np.arange(len(labels), dtype=np.uint8))
     voxels = zip(labels, np.bincount(drawn.ravel(), minlength=len(labels)).tolist(), strict=True)
@@ -155,9 +152,8 @@ def _unusual(structures: Sequence[StructureMetrics], usual: Mapping[str, Any]) -
         show = _mm3 if name in values else _percent
         if name in own and not span["low"] <= own[name] <= span["high"]:
             text = f"is unusual: {show(own[name])}, in most of the {span['of']} masks {show(span['low'])} to "
-            yield Deviation(
-                WARNING, f"The {name} {text}{show(span['high'])}; check the mask.", "volume", values.get(name)
-            )
+            text = f"The {name} {text}{show(span['high'])}; check the mask."
+            yield Deviation(WARNING, text, "volume", values.get(name))
         elif name in values and name not in own:
             text = f"The {name} is not drawn, but {span['having']} of the {span['of']} masks have it."
             yield Deviation(WARNING, text, "volume", values[name])

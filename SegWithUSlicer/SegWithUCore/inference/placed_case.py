@@ -138,14 +138,12 @@ def joined(
         for each in box.warnings
     ]
     maps, places = zip(*((each.maps, each.box.relative_to(outer).slices_zyx) for each in boxes.values()), strict=True)
+    joined = joined_maps(maps, places, outer.size[::-1], len(labels) - 1)
     return AssessedBox(
         box=outer,
         first=sitk.GetArrayFromImage(outer.crop(image)),
         world=VoxelGrid.of(outer.crop(world)),
-        maps=replace(
-            joined_maps(maps, places, outer.size[::-1], len(labels) - 1),
-            sums=ProbabilitySums.joined([each.sums for each in maps]),
-        ),
+        maps=replace(joined, sums=ProbabilitySums.joined([each.sums for each in maps])),
         structures=_joined_structures(boxes, sided),
         warnings=warnings,
         seconds={stage: sum(each.seconds[stage] for each in boxes.values()) for stage in first.seconds},

@@ -109,12 +109,7 @@ def installed_row(model: FoundModel, known: Registries | None = None) -> ModelRo
     version, licences = about.get("version", ""), [about.get(f"licence_{of}", "") for of in ("weights", "data")]
     why = None if known is None else known.withdrawn(name, version)
     return ModelRow(
-        name=name,
-        version=version,
-        state=WITHDRAWN if why else INSTALLED,
-        folder=folder,
-        own=own,
-        size=size,
+        *(name, version, WITHDRAWN if why else INSTALLED, folder, own, size),
         task=about.get("task", ""),
         calibrated=model.bundle.calibration is not None,
         licence_weights=licences[0],

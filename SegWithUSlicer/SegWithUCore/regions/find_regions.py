@@ -64,7 +64,7 @@ class Assessed:
     """What regions are made from: volumes (z, y, x) of one shape, on a part of a grid.
 
     Attributes:
-        error_probability: 0 to 1; negative where not assessed.
+        error_probability: 0 to 1; negative where not assessed; None without a model.
         segmentation, runner_up: label values of the most and second most probable class. Where both are equal,
             nothing competes.
         names: of the label values, background included.
@@ -73,7 +73,7 @@ class Assessed:
         asked: label values of the structures to be measured: a region between one of them and another is about it.
     """
 
-    error_probability: Planes
+    error_probability: Planes | None
     segmentation: Planes
     runner_up: Planes
     names: Mapping[int, str]
@@ -131,6 +131,7 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
 
     Regions are numbered along the scan order of their density peaks, so that the same voxels always get the same id.
     """
+    assert assessed.error_probability is not None
     settings = settings or RegionSettings()
     spacing = assessed.spacing_zyx
     voxel_mm3 = float(np.prod(spacing))
@@ -158,18 +159,14 @@ def find_regions(assessed: Assessed, settings: RegionSettings | None = None) -> 
         total,
         _diffuse_mm3(assessed, voxels, region == 0, voxel_mm3),
         left_out,
-        blind_sample(
-            assessed.segmentation, assessed.error_probability, assessed.names, assessed.ijk_to_ras, labels, len(found)
-        ),
+        blind_sample(assessed, labels, len(found)),
     )
 
 
 def without_probability(found: FoundRegions) -> FoundRegions:
     """Return regions of voxels that two readers draw differently: how likely one of them is wrong nobody knows."""
-    regions, blind = (
-        tuple(replace(each, expected_wrong_mm3=None, peak=None) for each in part)
-        for part in (found.regions, found.blind)
-    )
+    regions, blind = (tuple(replace(each, expected_wrong_mm3=None, peak=None) for each in part)
+                      for part in (found.regions, found.blind))  # fmt: skip
     return replace(found, regions=regions, blind=blind, expected_wrong_mm3=None)
 
 
@@ -223,26 +220,19 @@ def _looks(assessed: Assessed, voxels: UncertainVoxels, basin: np.ndarray, setti
     return np.searchsorted(np.union1d(kept, [0]), look)[basin].astype(basin.dtype)
 
 
-def blind_sample(
-    segmentation: Planes,
-    error_probability: Planes | None,
-    names: Mapping[int, str],
-    ijk_to_ras: np.ndarray,
-    labels: np.ndarray,
-    count: int,
-) -> tuple[Region, ...]:
+def blind_sample(assessed: Assessed, labels: np.ndarray, count: int) -> tuple[Region, ...]:
     """Draw boundary voxels that no region has, one of each structure or, of every fifth case, five; marks them.
 
     Args:
-        segmentation, error_probability, names, ijk_to_ras: as in `Assessed`; without probability all was assessed.
         labels: (z, y, x), the region of each voxel; gets the numbers of the places.
         count: of regions before.
     """
+    error_probability = assessed.error_probability
     random = np.random.default_rng(int(labels[labels.shape[0] // 2].sum()) + count)
     draws = BLIND_MANY if random.random() < BLIND_MANY_SHARE else 1
     chosen: dict[int, list[tuple[float, int, int, int]]] = {}
     for planes in plane_pieces(labels.shape, _SAMPLED_VOXELS):
-        drawn, taken = np.asarray(segmentation[planes]), labels[planes] > 0
+        drawn, taken = np.asarray(assessed.segmentation[planes]), labels[planes] > 0
         edge = np.zeros(drawn.shape, bool)
         for axis in (1, 2):
             ahead, behind = [slice(None)] * 3, [slice(None)] * 3
@@ -260,17 +250,16 @@ def blind_sample(
                 (key, z + planes.start, y, x) for key, (z, y, x) in zip(keys[own].tolist(), where, strict=True)
             )
     drawn_places = sorted((key, value, place) for value, all_ in chosen.items() for key, *place in sorted(all_)[:draws])
-    spacing = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)[::-1]
-    voxel_mm3, (depth, height, width) = float(np.prod(spacing)), spacing.tolist()
+    voxel_mm3, (depth, height, width) = float(np.prod(assessed.spacing_zyx)), assessed.spacing_zyx.tolist()
     sample = []
     for number, (_key, value, (z, y, x)) in enumerate(drawn_places, count + 1):
         labels[z, y, x] = number
         chance = None if error_probability is None else float(np.asarray(error_probability[z : z + 1])[0, y, x])
-        (ras,) = ras_of(ijk_to_ras, np.array([[z, y, x]]))
-        sample.append(Region(id=number, rank=number, structure=names[value], structure_value=value, kind=Kind.BLIND,
-                             expected_wrong_mm3=None if chance is None else chance * voxel_mm3, volume_mm3=voxel_mm3,
-                             peak=chance, peak_ras_mm=ras, centre_ras_mm=ras,
-                             size_mm=(width, height, depth)))  # fmt: skip
+        (ras,) = ras_of(assessed.ijk_to_ras, np.array([[z, y, x]]))
+        wrong = None if chance is None else chance * voxel_mm3
+        sample.append(Region(id=number, rank=number, structure=assessed.names[value], structure_value=value,
+                             kind=Kind.BLIND, expected_wrong_mm3=wrong, volume_mm3=voxel_mm3, peak=chance,
+                             peak_ras_mm=ras, centre_ras_mm=ras, size_mm=(width, height, depth)))  # fmt: skip
     return tuple(sample)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_fill_holes, find_objects, label
 
-from .find_regions import BACKGROUND, FoundRegions, blind_sample, ras_of
+from .find_regions import BACKGROUND, Assessed, FoundRegions, blind_sample, ras_of
 from .region import Kind, Region
 
 # Of a finding: less is noise of the grid.
@@ -68,7 +68,7 @@ def find_in_mask(
         regions.append(Region(id=number, rank=number, structure=names[value], structure_value=value, kind=kind,
                               volume_mm3=len(zyx) * voxel_mm3, peak_ras_mm=at, centre_ras_mm=middle,
                               size_mm=(width, height, depth), touches_border=at_edge))  # fmt: skip
-    sample = blind_sample(segmentation, None, names, ijk_to_ras, labels, len(regions))
+    sample = blind_sample(Assessed(None, segmentation, segmentation, names, ijk_to_ras), labels, len(regions))
     return FoundRegions(tuple(regions), labels, None, {}, blind=sample)
 
 

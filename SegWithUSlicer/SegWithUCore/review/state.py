@@ -321,16 +321,9 @@ class ReviewState:
         total = self.expected_mm3_of(ids)
         share = None if self._is_mask_alone else self.expected_mm3_of(seen) / total if total > 0 else 1.0
         sample = self.blind_sample() if self._all_finished else []
-        return Progress(
-            decided=len(looked),
-            regions=len(ids),
-            seen_share=share,
-            unseen=len(unseen),
-            finished=len(self.asked) - len(self._unfinished),
-            structures=len(self.asked),
-            sampled=sum(place.id in self._verdicts for place in sample),
-            sample=len(sample),
-        )
+        return Progress(decided=len(looked), regions=len(ids), seen_share=share, unseen=len(unseen),
+                        finished=len(self.asked) - len(self._unfinished), structures=len(self.asked),
+                        sampled=sum(place.id in self._verdicts for place in sample), sample=len(sample))  # fmt: skip
 
     def structure(self, name: str) -> StructureVerdict:
         """Return a structure's status; one without regions is accepted only by the reviewer's own word."""

@@ -327,19 +327,11 @@ def entry_of(folder: Path, case: Mapping[str, Any], found: CaseReviews, all_revi
         now, when = review.state.progress(), "" if case.get("anonymous") else review.when
         marks = review.state.is_done, valid_signature(case, review) is not None
         progress.append(ReviewProgress(review.reviewer, now.decided, now.regions, when, now.unseen, *marks))
-    return WorklistEntry(
-        name=str(case["name"]),
-        folder=folder,
-        flags=tuple(flags),
-        status=status_of(case, flags),
-        worst_structure=None if worst is None else str(worst["name"]),
-        expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
-        reviews=tuple(progress),
-        notes=(*found.notes, *lost_maps(folder, case).values()),
-        metrics=metrics_of_case(case),
-        asked=tuple(str(entry["name"]) for entry in asked),
-        has_finished=bool(finished) or any(review.is_done for review in progress),
-        volumes=tuple(volume_rows(case, found.reviews)),
-        is_mask_alone=is_alone,
-        **(counts if case.get("regions") is not None else {}),
-    )
+    return WorklistEntry(name=str(case["name"]), folder=folder, flags=tuple(flags), status=status_of(case, flags),
+                         worst_structure=None if worst is None else str(worst["name"]),
+                         expected_wrong_mm3=None if worst is None else float(worst["expected_wrong_mm3"]),
+                         reviews=tuple(progress), notes=(*found.notes, *lost_maps(folder, case).values()),
+                         metrics=metrics_of_case(case), asked=tuple(str(entry["name"]) for entry in asked),
+                         has_finished=bool(finished) or any(review.is_done for review in progress),
+                         volumes=tuple(volume_rows(case, found.reviews)), is_mask_alone=is_alone,
+                         **counts if case.get("regions") is not None else {})  # fmt: skip

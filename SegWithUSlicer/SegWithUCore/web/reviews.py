@@ -220,19 +220,10 @@ class OpenReview:
         now, volumes, state = self._labels(self.labels), self._volumes(), self.session.state
         drawn, value = volumes[SEGMENTATION_FILE], values[structure]
         i, j, k = self.case.volumes.grid.spacing
-        contour = Scroll(
-            Volumes(
-                now=now,
-                drawn=drawn,
-                runner_up=volumes.get(RUNNER_UP_FILE, drawn),
-                error=volumes[ERROR_PROBABILITY_FILE],
-                fixed=drawn_by_hand(state.edits, now, drawn),
-                finished=[values[name] for name in state.finished],
-                spacing_mm=(k, j, i),
-            ),
-            value,
-            None if region is None else volumes[REGION_LABELS_FILE] == region,
-        )
+        shown = Volumes(now=now, drawn=drawn, runner_up=volumes.get(RUNNER_UP_FILE, drawn),
+                        error=volumes[ERROR_PROBABILITY_FILE], fixed=drawn_by_hand(state.edits, now, drawn),
+                        finished=[values[name] for name in state.finished], spacing_mm=(k, j, i))  # fmt: skip
+        contour = Scroll(shown, value, None if region is None else volumes[REGION_LABELS_FILE] == region)
         found = []
         for position in range(len(contour.counts)):
             places, labels = contour.at(position)

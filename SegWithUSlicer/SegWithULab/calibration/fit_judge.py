@@ -10,9 +10,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from SegWithUCore.inference.given_mask import ALL, listed, names_of_program
+from SegWithUCore.inference.mask_review import structure_labels
 from SegWithUCore.io.volume import extents_mm
 from SegWithUCore.models.bundle import WEIGHTS_FILE, Bundle, HeadSpec, file_sha256, write_bundle_json
-from SegWithUCore.models.input_spec import InputSpec, Label, Normalisation, distinct_color
+from SegWithUCore.models.input_spec import InputSpec, Normalisation
 from SegWithUCore.models.training_record import TrainingRecord
 from SegWithUCore.network.specs import MASK_ALONE, BackboneSpec
 from SegWithUCore.util.csv_files import read_user_table
@@ -48,25 +49,6 @@ def table_cases(table: Path) -> list[Case]:
     return cases
 
 
-def structures_of(values: Sequence[int], names: Mapping[str, str]) -> tuple[Label, ...]:
-    """Return the structures of some label values, background first; of a name the lowest value counts.
-
-    Args:
-        names: by label value, "" where it may be one of several structures.
-
-    Raises:
-        InputError: none has a name.
-    """
-    found = {"background": 0}
-    for value in values:
-        if name := names.get(str(value)):
-            found.setdefault(name, value)
-    if len(found) == 1:
-        raise InputError(f"No mask has a label that --labels names: they have {listed(list(map(str, values)))}.",
-                         "unknown-label")  # fmt: skip
-    return tuple(Label(value, name, distinct_color(value)) for name, value in found.items())
-
-
 def grids_of(cases: Sequence[Case]) -> dict[str, Any]:
     """Return the ranges of field of view and spacing over some cases, for the OOD check: distances are in voxels."""
     images = [read_images(case)[0] for case in cases]
@@ -94,14 +76,14 @@ def fit_judge(
         modality: of the images, as DICOM names it.
 
     Raises:
-        InputError, OutputError: as `structures_of` and `calibrate_model`.
+        InputError, OutputError: as `structure_labels` and `calibrate_model`.
     """
     values = label_values([path for case in cases for path in (case.mask, case.reference) if path is not None])
     known = names_of_program(names[ALL]) if ALL in names else names or {str(each): f"label {each}" for each in values}
-    labels = structures_of(values, known)
     left_out = [str(each) for each in values if str(each) not in known]
     # Spelled out: of a program's table a file would have those structures alone that it holds.
     given = {str(each): known[str(each)] for each in values if str(each) in known}
+    labels = structure_labels([{key: name for key, name in given.items() if name}])
     cases = [replace(case, labels=given) for case in cases]
     spec = InputSpec(("image",), modality, "xyz", None, (WINDOW,) * 3, Normalisation("range", 0.0, 99.5))
     head = HeadSpec("softmax", "softmax", ("mask",), 1, 0, aleatoric=False)

@@ -334,21 +334,13 @@ def prepare(
     array, grid = network_input([box.crop(image) for image in images], spec)
     shown = to_working_grid(box.crop(reference), spec, labels=True)
     views = [sitk.GetArrayViewFromImage(image) for image in images]
-    return PreparedCase(
-        case.name,
-        array,
-        class_indices(shown, label_values, case.reference),
-        grid.GetSpacing(),
-        tuple(extents_mm(whole)),
-        whole.GetSpacing(),
-        tuple(to_model_orientation(image_features(view), images[0], spec.orientation) for view in views),
-        tuple(
-            to_model_orientation(image_features(random_crop(view, seed)), images[0], spec.orientation) for view in views
-        ),
-        case.group,
-        voxels_sha256,
-        label_map,
+    features, cropped = (
+        tuple(to_model_orientation(image_features(view), images[0], spec.orientation) for view in shown_views)
+        for shown_views in (views, [random_crop(view, seed) for view in views])
     )
+    grids = (grid.GetSpacing(), tuple(extents_mm(whole)), whole.GetSpacing())
+    classes = class_indices(shown, label_values, case.reference)
+    return PreparedCase(case.name, array, classes, *grids, features, cropped, case.group, voxels_sha256, label_map)
 
 
 def left_right_axis(orientation: str) -> int:

@@ -382,10 +382,8 @@ class ReviewPanel:
 
     def choose_mask(self) -> None:
         """Let the reviewer choose the file of a mask that becomes the edit."""
-        title, kinds = (
-            _("Take a mask as my edit"),
-            _("Masks ({names})").format(names="*.nii *.nii.gz *.nrrd *.mha *.mgz *.mgh"),
-        )
+        title, names = _("Take a mask as my edit"), "*.nii *.nii.gz *.nrrd *.mha *.mgz *.mgh"
+        kinds = _("Masks ({names})").format(names=names)
         chosen = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, setting(MASK_PLACE_SETTING), kinds)
         if chosen:
             set_setting(MASK_PLACE_SETTING, str(Path(str(chosen)).parent))
@@ -402,9 +400,8 @@ class ReviewPanel:
         try:
             with waiting_cursor():
                 taken = session.take_mask(path)
-            self.message = (_("{file} is your edit now.") if taken else _("{file} is what is drawn already.")).format(
-                file=path.name
-            )
+            said = _("{file} is your edit now.") if taken else _("{file} is what is drawn already.")
+            self.message = said.format(file=path.name)
         except InputError as error:
             self.message = str(error)
         self._draw_setup()
@@ -433,15 +430,10 @@ class ReviewPanel:
         rest = session.state.rest() if session is not None else None
         if session is None or rest is None or not rest.regions:
             return
-        text = _(
-            "Accept all regions without a verdict ({n}), unseen? They hold {wrong} of expected error. "
-            'They are logged as "not looked at" and counted apart; undo reverts all of it.'
-        ).format(n=len(rest.regions), wrong=volume_text(rest.expected_wrong_mm3))
-        if not rest.expected_wrong_mm3:
-            text = _(
-                'Accept all regions without a verdict ({n}), unseen? They are logged as "not looked at" and counted '
-                "apart; undo reverts all of it."
-            ).format(n=len(rest.regions))
+        text = _("Accept all regions without a verdict ({n}), unseen?").format(n=len(rest.regions))
+        held = _("They hold {wrong} of expected error.").format(wrong=volume_text(rest.expected_wrong_mm3))
+        text += f" {held} " if rest.expected_wrong_mm3 else " "
+        text += _('They are logged as "not looked at" and counted apart; undo reverts all of it.')
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
             return
         self.keep_comment()

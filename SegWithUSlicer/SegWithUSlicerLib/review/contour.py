@@ -72,19 +72,13 @@ class Contour:
         x, y, z = facts_of_grid(nodes.grid_volume)["spacing_mm"]
         drawn = of_file(read_labels(nodes, original=True))
         self._now = of_file(read_labels(nodes))
-        self._scroll = Scroll(
-            Volumes(
-                now=self._now,
-                drawn=drawn,
-                runner_up=of_file(array_of(nodes.runner_up.GetImageData())),
-                error=of_file(array_of(nodes.maps["error_probability"].GetImageData())),
-                fixed=drawn_by_hand(state.edits, self._now, drawn),
-                finished=[values[name] for name in state.finished],
-                spacing_mm=(z, y, x),
-            ),
-            self._value,
-            None if region is None else of_file(region_labels(nodes, *grid_of(nodes)) == region),
-        )
+        runner_up, error = (of_file(array_of(node.GetImageData()))
+                            for node in (nodes.runner_up, nodes.maps["error_probability"]))  # fmt: skip
+        shown = Volumes(now=self._now, drawn=drawn, runner_up=runner_up, error=error,
+                        fixed=drawn_by_hand(state.edits, self._now, drawn),
+                        finished=[values[name] for name in state.finished], spacing_mm=(z, y, x))  # fmt: skip
+        inside = None if region is None else of_file(region_labels(nodes, *grid_of(nodes)) == region)
+        self._scroll = Scroll(shown, self._value, inside)
         self.start = self.position = self._scroll.start
         self.positions = len(self._scroll.counts)
         self._own = int(np.count_nonzero(self._now == self._value))

@@ -35,7 +35,9 @@ def test_distances_are_those_of_a_distance_transform(seed: int, spacing: tuple[f
     assert found.percentile_95_mm == pytest.approx(np.percentile(expected, 95))
     both = np.count_nonzero(first & second)
     assert found.dice == pytest.approx(2 * both / (first.sum() + second.sum()))
-    assert (found.first_mm3, found.second_mm3) == pytest.approx([each.sum() * np.prod(spacing) for each in (first, second)])
+    assert (found.first_mm3, found.second_mm3) == pytest.approx(
+        [each.sum() * np.prod(spacing) for each in (first, second)]
+    )
     turned = agreement_of(second, first, spacing)
     assert (turned.dice, turned.mean_mm) == (pytest.approx(found.dice), pytest.approx(found.mean_mm))
 

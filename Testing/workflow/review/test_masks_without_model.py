@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +125,9 @@ def test_values_names_and_formats_of_a_mask(segwithu: Command, tmp_path: Path) -
         case = read_case(tmp_path / "out" / mask.name / "head")
         found[mask.name] = [each["volume_mm3"] for each in case["structures"][1:]], case["regions"]["count"]
     assert len({str(each) for each in found.values()}) == 1
-    assert [each["name"] for each in read_case(tmp_path / "out" / "parts" / "head")["structures"][1:]] == list(NAMES.values())
+    assert [each["name"] for each in read_case(tmp_path / "out" / "parts" / "head")["structures"][1:]] == list(
+        NAMES.values()
+    )
     unnamed = read_case(tmp_path / "out" / plain.name / "head")["structures"]
     assert [each["value"] for each in unnamed] == [0, LEFT, RIGHT]
     call = ("review", image, plain, "-o", tmp_path / "one", "--labels", f"{RIGHT}=liver")
@@ -349,7 +350,7 @@ def test_the_page_draws_with_the_brush_and_scrolls_no_contour(case: Path) -> Non
         assert opened.judge(island.id, "corrected")
     version = _array(case / f"segmentation_reviewed.{READER}.seg.nrrd")
     assert np.array_equal(version, with_hole(even_mask()))
-    assert SHAPE == version.shape
+    assert version.shape == SHAPE
     assert read_for_worklist(case).open_regions == 1
 
 
