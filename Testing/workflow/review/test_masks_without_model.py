@@ -193,7 +193,7 @@ def test_a_mask_that_is_unclear_or_missing_is_refused_before_anything_is_written
 def test_one_damaged_mask_fails_alone_and_a_second_call_makes_what_is_missing(
     segwithu: Command, tmp_path: Path
 ) -> None:
-    images, masks = _many(tmp_path, dict.fromkeys("abcd", even_mask()))
+    _images, masks = _many(tmp_path, dict.fromkeys("abcd", even_mask()))
     whole = (masks / "b.nii.gz").read_bytes()
     (masks / "b.nii.gz").write_bytes(whole[: len(whole) // 2])
     write(even_mask(), masks / "c.nii.gz", (1, 1, 1))
