@@ -132,9 +132,8 @@ def with_masks(images: Path, masks: Path) -> tuple[list[tuple[GivenCase, Path]],
 
 def _entries_of(folder: Path) -> list[Path]:
     """List the images, and folders of them, of a folder; if it has none, those of its folders of patients (BIDS)."""
-    found = cases_in(folder).paths
     inner = [path for path in folder.glob("sub-*/**/*") if stem_of(path) and path.is_file()]
-    return sorted(inner) or list(found)
+    return sorted(inner) or list(cases_in(folder).paths)
 
 
 def _found(path: Path, note: Callable[[str], None]) -> Sequence[GivenCase]:

@@ -33,8 +33,8 @@ from .uncertainty_maps import VoxelMaps
 NO_MODEL = "no model"
 # Fewer do not say what is usual among them.
 LEAST_MASKS = 8
-# So many scaled median absolute deviations from the median are usual. With 3.5, a customary limit, 5 of 15 masks drawn by
-# hand were flagged for one of 14 structures, with 5 one; planted faults (half a putamen) lie beyond both.
+# So many scaled median absolute deviations from the median are usual. With 3.5, a customary limit, 5 of 15 masks drawn
+# by hand were flagged for one of 14 structures, with 5 one; planted faults (half a putamen) lie beyond both.
 USUAL_MADS = 5.0
 # Of the logarithm of a volume and of an asymmetry, so that masks that are nearly alike do not make outliers.
 LEAST_MAD = 0.02
@@ -54,8 +54,9 @@ def structure_labels(masks: Sequence[Mapping[str, str]]) -> tuple[Label, ...]:
     for value, name in [*numbered, *((0, name) for name in sorted({name for _, name in pairs}))]:
         if name not in values.values():
             values[value if value not in values else max(values) + 1] = name
-    if len(values) == 1:
-        raise InputError("No label of the masks stands for a structure: give --labels.", "unknown-label")
+    if not 1 < len(values) <= 256:
+        found = f"The masks have {len(values) - 1} structures, not 1 to 255"
+        raise InputError(f"{found}: say with --labels which labels stand for one.", "unknown-label")
     return tuple(Label(value, name, distinct_color(value)) for value, name in values.items())
 
 
@@ -119,7 +120,7 @@ def reviewed_mask(
         warnings.append(Deviation(WARNING, text, MISPLACED_KIND))
     sums = ProbabilitySums.zeros(len(labels))
     maps = VoxelMaps(drawn, drawn, None, None, None, None, None, sums)
-    box = AssessedBox(whole_grid(grid), sitk.GetArrayViewFromImage(image), grid, maps, structures, warnings, {})
+    box = AssessedBox(whole_grid(grid), sitk.GetArrayFromImage(image), grid, maps, structures, warnings, {})
     totals, asymmetries = whole_metrics(structures, sums, (), voxel_mm3)
     return CaseResult(job, model.identity, source, labels, box, regions, totals, asymmetries, warnings, mask=mask)
 
@@ -150,19 +151,14 @@ def _unusual(structures: Sequence[StructureMetrics], usual: Mapping[str, Any]) -
     own = _measures({metrics.label.name: metrics.volume_mm3 for metrics in structures[1:]})
     values = {metrics.label.name: metrics.label.value for metrics in structures[1:]}
     for name, span in usual.items():
-        show = _mm3 if name in values else _percent
         if name in own and not span["low"] <= own[name] <= span["high"]:
-            text = f"is unusual: {show(own[name])}, in most of the {span['of']} masks {show(span['low'])} to "
-            text = f"The {name} {text}{show(span['high'])}; check the mask."
+            shown, low, high = (_shown(each, name in values) for each in (own[name], span["low"], span["high"]))
+            text = f"The {name} is unusual: {shown}, in most of the {span['of']} masks {low} to {high}; check the mask."
             yield Deviation(WARNING, text, "volume", values.get(name))
         elif name in values and name not in own:
             text = f"The {name} is not drawn, but {span['having']} of the {span['of']} masks have it."
             yield Deviation(WARNING, text, "volume", values[name])
 
 
-def _mm3(logarithm: float) -> str:
-    return f"{np.exp(logarithm):.0f} mm³"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:+.0f} %"
+def _shown(measure: float, is_volume: bool) -> str:
+    return f"{np.exp(measure):.0f} mm³" if is_volume else f"{100 * measure:+.0f} %"

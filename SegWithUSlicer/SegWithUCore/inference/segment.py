@@ -162,7 +162,8 @@ def _read(job: Job, model: Model, in_memory: Mapping[Path, sitk.Image], on_disk:
     """
     bundle, began = model.bundle, time.perf_counter()
     headers, is_held = _checked_headers(job, bundle, in_memory), job.settings.include_image or bool(in_memory)
-    memory = memory_from_headers(headers, job.roi, model, is_held, job.own_to_world_ras, on_disk)
+    given = (headers, job.roi, model, is_held, job.own_to_world_ras, on_disk)
+    memory = None if bundle.name == NO_MODEL else memory_from_headers(*given)  # a mask alone takes little
     may_be_placed = job.roi is None and bundle.placement is not None
     if memory is not None and not may_be_placed:
         memory.check(job.files[0])

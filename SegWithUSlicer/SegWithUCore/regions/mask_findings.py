@@ -79,10 +79,9 @@ def _findings(
     holes = binary_fill_holes(segmentation > 0) & (segmentation == BACKGROUND)
     for part in _parts(holes):
         yield Finding(Kind.HOLE, _most_around(segmentation, part), part)
-    boxes = dict(enumerate(find_objects(segmentation), 1))
     middle = middle_plane(segmentation, sides, ijk_to_ras)
     outwards = {value: sign for pair in sides for value, sign in zip(pair, (1, -1), strict=True)}
-    for value, box in boxes.items():
+    for value, box in enumerate(find_objects(segmentation), 1):
         if box is None or value not in names:
             continue
         inside, origin = segmentation[box] == value, np.array([side.start for side in box])

@@ -81,7 +81,7 @@ def take_as_edit(
                 segmentation_file.write_drawn_nrrd(work, grid.image(after), case)
             check_file(work)
             if case.get("regions") is not None:  # else there is no review
-                volumes = measured_volumes(folder, case)
+                volumes = measured_volumes(folder, case, (ERROR_PROBABILITY_FILE, REGION_LABELS_FILE))
                 error, marked = volumes[ERROR_PROBABILITY_FILE], volumes[REGION_LABELS_FILE]
                 edit = edit_of(before, after, error, marked, voxel_mm3, (names[value] for value in edited), None)
                 if review is not None:

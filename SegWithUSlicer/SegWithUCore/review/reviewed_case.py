@@ -29,6 +29,8 @@ from .edited_figures import EditedFigures, edited_figures, with_figures
 from .reviewer import version_path
 from .reviews import Review, read_reviews
 
+_MEASURED = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE, RUNNER_UP_FILE)
+
 
 def reviewed_case(
     folder: Path,
@@ -95,16 +97,15 @@ def _finished(case: Mapping[str, Any], review: Review) -> set[int]:
     return {int(each["value"]) for each in case["structures"] if each["name"] in review.state.finished}
 
 
-def measured_volumes(folder: Path, case: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def measured_volumes(folder: Path, case: Mapping[str, Any], files: Sequence[str] = _MEASURED) -> dict[str, np.ndarray]:
     """Read the volumes (z, y, x) that figures are measured on, by file name; raises as `case_volume`.
 
     Of a mask alone the error probability, which nobody knows, is 0.
     """
-    files = (SEGMENTATION_FILE, ERROR_PROBABILITY_FILE, REGION_LABELS_FILE, RUNNER_UP_FILE)
     there = [name for name in files if name in named_files(case)]  # no runner-up in cases of earlier versions
     found = {name: sitk.GetArrayFromImage(case_volume(folder, case, name)) for name in there}
     if is_mask_alone(case):
-        found[ERROR_PROBABILITY_FILE] = np.zeros(found[SEGMENTATION_FILE].shape, np.float32)
+        found[ERROR_PROBABILITY_FILE] = np.zeros(found[REGION_LABELS_FILE].shape, np.float32)
     return found
 
 

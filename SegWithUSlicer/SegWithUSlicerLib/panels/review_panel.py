@@ -291,7 +291,7 @@ class ReviewPanel:
         assert region is not None
         # What may be wrong, and whether the edge is near; shape and kinds of uncertainty are in the tool tip.
         lines = [f"{part[:1].upper()}{part[1:]}." for part in reasons(region, bool(session.nodes.case.raw.get("roi")))]
-        self.ui.whyLabel.text = " ".join([lines[0], lines[-1]] if region.touches_border else lines[:1])
+        self.ui.whyLabel.text = " ".join([lines[0], lines[-1]] if region.touches_border and lines[1:] else lines[:1])
         self.ui.whyLabel.toolTip = "\n".join(lines)
         self.ui.commentEdit.text = session.state.comment_of(region.id)
         self.edit.choose(session.structure)

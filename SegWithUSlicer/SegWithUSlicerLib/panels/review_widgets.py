@@ -40,7 +40,8 @@ class ReviewTable:
         table.horizontalHeader().setSectionResizeMode(_STRUCTURE, qt.QHeaderView.Stretch)  # the kind stays in sight
         self.forget_sorting()
         table.horizontalHeaderItem(_VERDICT).setToolTip(_("The sign of your verdict."))
-        table.horizontalHeaderItem(_ERROR).setToolTip(_("The volume in the region that is expected to be wrong."))
+        tip = _("The volume in the region that is expected to be wrong; without a model, that of the region.")
+        table.horizontalHeaderItem(_ERROR).setToolTip(tip)
         self._gui.connect_signal(table.horizontalHeader(), "sectionClicked(int)", lambda _column: on_sorted())
         self._gui.connect_signal(table, "currentCellChanged(int,int,int,int)", self._moved)
         self._gui.connect_signal(table, "cellActivated(int,int)", self._activated)
@@ -53,8 +54,7 @@ class ReviewTable:
             return list(regions)
 
         def cells(region: Region) -> tuple[Any, ...]:
-            wrong_mm3 = region.expected_wrong_mm3
-            return region.rank, _sign(verdict_of(region.id)), region.structure, wrong_mm3 or 0.0, KINDS[region.kind]
+            return region.rank, _sign(verdict_of(region.id)), region.structure, _size_mm3(region), KINDS[region.kind]
 
         return sorted(regions, key=lambda region: cells(region)[column], reverse=falls)
 
@@ -66,7 +66,8 @@ class ReviewTable:
         """Show these regions, in this order."""
         self._ids = [region.id for region in regions]
         self._rows = {identifier: row for row, identifier in enumerate(self._ids)}
-        table = self._table
+        table, is_alone = self._table, any(region.expected_wrong_mm3 is None for region in regions)
+        table.horizontalHeaderItem(_ERROR).setText(_("Volume") if is_alone else _("Error"))
         with self._gui.updating(), updates_disabled(table):
             table.clearContents()
             table.setRowCount(len(regions))
@@ -103,8 +104,13 @@ class ReviewTable:
 
 
 def _texts(region: Region, verdict: Verdict | None) -> tuple[str, ...]:
-    wrong = volume_text(region.volume_mm3 if region.expected_wrong_mm3 is None else region.expected_wrong_mm3)
-    return str(region.rank), _sign(verdict), short_name(region.structure), wrong, KINDS[region.kind]
+    size = volume_text(_size_mm3(region))
+    return str(region.rank), _sign(verdict), short_name(region.structure), size, KINDS[region.kind]
+
+
+def _size_mm3(region: Region) -> float:
+    """Return the expected wrong volume or, without a model, that of the region."""
+    return region.volume_mm3 if region.expected_wrong_mm3 is None else region.expected_wrong_mm3
 
 
 def found_by(region: Region, comment: str, words: str) -> bool:
