@@ -93,8 +93,7 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
 
     with naming_case(folder):
         if not (case.get("model") or {}).get("calibrated"):
-            why = "its model is not calibrated, or there is none"
-            raise InputError(f"{folder} has no error probability to make regions of: {why}.", "not-calibrated")
+            raise InputError(f"{folder} has no error probability: no calibrated model made it.", "not-calibrated")
         probability = sitk.Cast(case_volume(folder, case, ERROR_PROBABILITY_FILE), sitk.sitkFloat32)
         box = assessed_part(case, probability)
         part = box.crop(probability)

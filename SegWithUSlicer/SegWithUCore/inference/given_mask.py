@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 ALL = "*"
 """The key that names the program in whose numbers all labels are, such as "freesurfer" (`label_table`)."""
 FREESURFER = "freesurfer"
+NO_MODEL = "no model"
+"""The name in the place of a model's, where a mask is reviewed without one."""
 _NAMED = 8
 _CHUNK_VOXELS = 32768
 

@@ -25,12 +25,11 @@ from ..util.progress import Progress
 from ..version import __version__
 from .case_result import AssessedBox, CaseInput, CaseResult, Job
 from .deviation import JUDGED_KIND, NOTE, WARNING, Deviation
-from .given_mask import GivenMask, listed
+from .given_mask import NO_MODEL, GivenMask, listed
 from .model import Model
 from .structures import StructureMetrics, whole_metrics
 from .uncertainty_maps import VoxelMaps
 
-NO_MODEL = "no model"
 # Fewer do not say what is usual among them.
 LEAST_MASKS = 8
 # So many scaled median absolute deviations from the median are usual. With 3.5, a customary limit, 5 of 15 masks drawn
@@ -44,19 +43,20 @@ def structure_labels(masks: Sequence[Mapping[str, str]]) -> tuple[Label, ...]:
     """Return the structures of some masks, background first; of a name the lowest value counts.
 
     Args:
-        masks: of each, the structures by label value, or by name of a segment or file.
+        masks: of each, the structures by label value, or by name of a segment or file; "" for none.
 
     Raises:
         InputError: no label stands for a structure.
     """
-    values, pairs = {0: "background"}, {pair for mask in masks for pair in mask.items()}
+    every = {pair for mask in masks for pair in mask.items()}
+    values, pairs = {0: "background"}, {pair for pair in every if pair[1]}
     numbered = sorted((int(key), name) for key, name in pairs if key.isdecimal())
     for value, name in [*numbered, *((0, name) for name in sorted({name for _, name in pairs}))]:
         if name not in values.values():
             values[value if value not in values else max(values) + 1] = name
     if not 1 < len(values) <= 256:
-        found = f"The masks have {len(values) - 1} structures, not 1 to 255"
-        raise InputError(f"{found}: say with --labels which labels stand for one.", "unknown-label")
+        found = f"{len(values) - 1} structures, not 1 to 255 (labels: {listed(sorted({key for key, _ in every}))})"
+        raise InputError(f"The masks have {found}: say with --labels what labels stand for.", "unknown-label")
     return tuple(Label(value, name, distinct_color(value)) for value, name in values.items())
 
 

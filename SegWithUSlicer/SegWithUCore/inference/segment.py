@@ -29,10 +29,9 @@ from .case_result import AssessedBox, CaseInput, CaseResult, Job
 from .case_writer import write_case_folder
 from .deviation import NOTE, REFUSED, WARNING, Deviation, RefusedInputError, by_importance, is_refused
 from .engines.base import DeviceMemoryError
-from .given_mask import GivenMask, MaskedImage, MaskFile, read_mask
+from .given_mask import NO_MODEL, GivenMask, MaskedImage, MaskFile, read_mask
 from .judged_mask import judged
 from .lost_calibration import result_deviations
-from .mask_review import NO_MODEL, reviewed_mask
 from .memory_prediction import memory_from_headers, run_memory
 from .model import Model
 from .ood_check import input_deviations
@@ -93,6 +92,8 @@ def compute_case(
     given = _read(job, model, images or {}, scratch is not None, progress)
     if job.mask is not None and not is_model:
         two = list(filter(None, (job.mask, job.mask.other)))
+        from .mask_review import reviewed_mask  # needs scipy, which a network is started without
+
         both = [given.read_mask(each, job.files[0], model.bundle.labels, len(two) > 1) for each in two]
         found = reviewed_mask(job, model, given.source, given.images[0], both, progress)
         asked_labels(found.labels, job.settings.structures)

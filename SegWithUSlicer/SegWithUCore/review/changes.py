@@ -161,8 +161,7 @@ def compare(folders: Sequence[Path], bundle: Bundle | None = None) -> Comparison
     if len(folders) < 2:
         raise UsageError("One scan cannot be compared: give two or more, oldest first.", "one-scan")
     if is_mask_alone(first_case := read_case(folders[0])):
-        why = "was made without a model, so how its volumes repeat without a change is not known"
-        raise InputError(f"{folders[0]} {why}: segment the scans with a model.", "other-model")
+        raise InputError(f"{folders[0]} was made without a model: segment the scans with one.", "other-model")
     if bundle is None:
         made = first_case["model"]
         bundle = resolve_model(f"{made['name']}@{made['version']}")

@@ -83,7 +83,7 @@ def fit_judge(
     left_out = [str(each) for each in values if str(each) not in known]
     # Spelled out: of a program's table a file would have those structures alone that it holds.
     given = {str(each): known[str(each)] for each in values if str(each) in known}
-    labels = structure_labels([{key: name for key, name in given.items() if name}])
+    labels = structure_labels([{str(each): known.get(str(each), "") for each in values}])
     cases = [replace(case, labels=given) for case in cases]
     spec = InputSpec(("image",), modality, "xyz", None, (WINDOW,) * 3, Normalisation("range", 0.0, 99.5))
     head = HeadSpec("softmax", "softmax", ("mask",), 1, 0, aleatoric=False)
