@@ -93,7 +93,7 @@ def make_regions_again(folder: Path, settings: "RegionSettings", overwrite: bool
 
     with naming_case(folder):
         if not (case.get("model") or {}).get("calibrated"):
-            raise InputError(f"{folder} has no error probability: it is not calibrated, or of no model.", "not-calibrated")
+            raise InputError(f"{folder} has no error probability: not calibrated, or of no model.", "not-calibrated")
         probability = sitk.Cast(case_volume(folder, case, ERROR_PROBABILITY_FILE), sitk.sitkFloat32)
         box = assessed_part(case, probability)
         part = box.crop(probability)
