@@ -1,9 +1,11 @@
 """The section "Selective review", from the reviewer's name to the last verdict."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import qt
 import slicer
@@ -13,7 +15,7 @@ from SegWithUCore.case.structures_table import short_name
 from SegWithUCore.regions.region import Region, reasons
 from SegWithUCore.review.signing import signed_text
 from SegWithUCore.review.verdicts import Verdict
-from SegWithUCore.util.errors import InputError, SegWithUError
+from SegWithUCore.util.errors import SegWithUError
 
 from ..guarded import attempt, guarded
 from ..i18n import _
@@ -47,6 +49,30 @@ SAVE_MS = 3000
 """Time after the last stroke after which the edits are written; a verdict and leaving write them at once."""
 REST_FACTOR = 10
 """Quiet before the next writing, in times that the last one took."""
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def in_review(
+    method: Callable[Concatenate["ReviewPanel", ReviewSession, Arguments], Result],
+) -> Callable[Concatenate["ReviewPanel", Arguments], Result | None]:
+    """Give a method of the panel the open session, and show what the session refuses; without one nothing is done."""
+
+    @wraps(method)
+    def call(panel: "ReviewPanel", /, *given: Arguments.args, **named: Arguments.kwargs) -> Result | None:
+        if panel.session is None:
+            return None
+        try:
+            return method(panel, panel.session, *given, **named)
+        except SegWithUError as error:
+            panel.message = str(error)
+            panel._draw_setup()
+            return None
+
+    own, _session, *others = inspect.signature(method).parameters.values()
+    vars(call)["__signature__"] = inspect.Signature([own, *others])  # `guarded` reads it
+    return call
 
 
 class ReviewPanel:
@@ -252,11 +278,9 @@ class ReviewPanel:
             self._changed()
         self._draw_setup()
 
-    def go_to_structure(self, name: str) -> bool:
-        """Go to the next open region of a structure, or show it as a whole; False if no review is open."""
-        session = self.session
-        if session is None:
-            return False
+    @in_review
+    def go_to_structure(self, session: ReviewSession, name: str) -> bool:
+        """Go to the next open region of a structure, or show it as a whole; None if no review is open."""
         self.keep_comment()
         self.contour.end()
         self.ui.regionFilterEdit.text = ""
@@ -274,10 +298,10 @@ class ReviewPanel:
         self._draw_progress()
         return True
 
-    def go_to(self, region_id: int) -> None:
-        """Show a region, if it is of the question."""
-        session = self.session
-        if session is None:
+    @in_review
+    def go_to(self, session: ReviewSession, region_id: int | None) -> None:
+        """Show a region, if there is one and it is of the question."""
+        if region_id is None:
             return
         self.keep_comment()
         self.contour.end()
@@ -297,22 +321,20 @@ class ReviewPanel:
         self.edit.choose(session.structure)
         self._draw_progress()
 
-    def previous(self) -> None:
+    @in_review
+    def previous(self, session: ReviewSession) -> None:
         """Go to the previous region."""
-        self._go(self.session.previous() if self.session is not None else None)
+        self.go_to(session.previous())
 
-    def next(self) -> None:
+    @in_review
+    def next(self, session: ReviewSession) -> None:
         """Go to the next region without a verdict."""
-        self._go(self.session.next_undecided() if self.session is not None else None)
+        self.go_to(session.next_undecided())
 
-    def _go(self, region_id: int | None) -> None:
-        if region_id is not None:
-            self.go_to(region_id)
-
-    def judge(self, verdict: Verdict) -> None:
+    @in_review
+    def judge(self, session: ReviewSession, verdict: Verdict) -> None:
         """Give the current region a verdict, and go to the next one of its structure if that is wanted."""
-        session = self.session
-        if session is None or session.current is None:
+        if session.current is None:
             return
         self.keep_comment()
         session.judge(verdict)
@@ -322,16 +344,16 @@ class ReviewPanel:
             self.go_to(following)
         self._changed()
 
-    def judge_structure(self, verdict: Verdict | None) -> None:
+    @in_review
+    def judge_structure(self, session: ReviewSession, verdict: Verdict | None) -> None:
         """Give the structure at hand a verdict as a whole; None: as its regions."""
-        if self.session is not None:
-            self.session.judge_structure(self.session.structure, verdict)
-            self._changed()
+        session.judge_structure(session.structure, verdict)
+        self._changed()
 
-    def finish(self) -> None:
+    @in_review
+    def finish(self, session: ReviewSession) -> None:
         """Take the structure at hand, which was looked through, as right, and go on with the next one."""
-        session = self.session
-        if session is None or session.structure not in session.state.asked:
+        if session.structure not in session.state.asked:
             return
         self.keep_comment()
         session.finish()
@@ -343,18 +365,11 @@ class ReviewPanel:
             self.go_to_structure(following)
         self._changed()
 
-    def sign(self) -> None:
+    @in_review
+    def sign(self, session: ReviewSession) -> None:
         """Let the reviewer sign the volumes that are finished or measured, after a question that lists them."""
-        session = self.session
-        if session is None:
-            return
         self.keep_comment()
-        try:
-            signed = session.signature()
-        except SegWithUError as error:
-            self.message = str(error)
-            self._draw_setup()
-            return
+        signed = session.signature()
         names = {volume.structure for volume in signed.volumes}
         left = ", ".join(name for name in session.state.asked if name not in names)
         lines = [_("{reviewer} signs:").format(reviewer=session.core.log.reviewer), *map(signed_text, signed.volumes)]
@@ -364,18 +379,14 @@ class ReviewPanel:
             session.core.append(signed)
             self._changed()
 
-    def add_place(self) -> None:
+    @in_review
+    def add_place(self, session: ReviewSession) -> None:
         """Add the place of the crosshair to the regions, and go there."""
-        session, where = self.session, crosshair()
-        if session is None or where is None:
+        where = crosshair()
+        if where is None:
             return
         self.keep_comment()
-        try:
-            place = session.add_place(where)
-        except InputError as error:
-            self.message = str(error)
-            self._draw_setup()
-            return
+        place = session.add_place(where)
         self._relist()
         self.go_to(place)
         self._changed()
@@ -389,46 +400,36 @@ class ReviewPanel:
             set_setting(MASK_PLACE_SETTING, str(Path(str(chosen)).parent))
             self.take_mask(Path(str(chosen)))
 
-    def take_mask(self, path: Path) -> None:
+    @in_review
+    def take_mask(self, session: ReviewSession, path: Path) -> None:
         """Take a mask as the edit, in place of an earlier one if the reviewer confirms it."""
-        session = self.session
-        if session is None:
-            return
         text = _("The mask replaces your edited segmentation of this case. Continue?")
         if session.state.edited and not slicer.util.confirmOkCancelDisplay(text, windowTitle="SegWithU"):
             return
-        try:
-            with waiting_cursor():
-                taken = session.take_mask(path)
-            said = _("{file} is your edit now.") if taken else _("{file} is what is drawn already.")
-            self.message = said.format(file=path.name)
-        except InputError as error:
-            self.message = str(error)
+        with waiting_cursor():
+            taken = session.take_mask(path)
+        said = _("{file} is your edit now.") if taken else _("{file} is what is drawn already.")
+        self.message = said.format(file=path.name)
         self._draw_setup()
         self._changed()
 
-    def _begin_contour(self, is_whole: bool) -> Contour | None:
-        session = self.session
-        if session is None or not session.structure:
+    @in_review
+    def _begin_contour(self, session: ReviewSession, is_whole: bool) -> Contour | None:
+        if not session.structure:
             return None
-        try:
-            with waiting_cursor():
-                return session.contour(self.files_of(session.nodes), is_whole)
-        except InputError as error:
-            self.message = str(error)
-            self._draw_setup()
-            return None
+        with waiting_cursor():
+            return session.contour(self.files_of(session.nodes), is_whole)
 
-    def _take_contour(self, contour: Contour) -> None:
-        if self.session is not None:
-            self.session.take_contour(contour)
-            self._changed()
+    @in_review
+    def _take_contour(self, session: ReviewSession, contour: Contour) -> None:
+        session.take_contour(contour)
+        self._changed()
 
-    def accept_rest(self) -> None:
+    @in_review
+    def accept_rest(self, session: ReviewSession) -> None:
         """Accept all regions without a verdict unseen, if the reviewer confirms it."""
-        session = self.session
-        rest = session.state.rest() if session is not None else None
-        if session is None or rest is None or not rest.regions:
+        rest = session.state.rest()
+        if not rest.regions:
             return
         text = _("Accept all regions without a verdict ({n}), unseen?").format(n=len(rest.regions))
         held = _("They hold {wrong} of expected error.").format(wrong=volume_text(rest.expected_wrong_mm3))
@@ -441,11 +442,9 @@ class ReviewPanel:
         self._relist(always=True)
         self._changed()
 
-    def undo(self) -> None:
+    @in_review
+    def undo(self, session: ReviewSession) -> None:
         """Undo the last verdict or comment and go to its region, or undo all of an accepted rest."""
-        session = self.session
-        if session is None:
-            return
         self.keep_comment()
         self.contour.end()
         fact = session.undo()
@@ -463,10 +462,10 @@ class ReviewPanel:
         self.ui.commentEdit.setFocus()
         self.ui.commentEdit.selectAll()
 
-    def keep_comment(self) -> None:
+    @in_review
+    def keep_comment(self, session: ReviewSession) -> None:
         """Log the comment that was typed, if it differs from what is known."""
-        session = self.session
-        if session is not None and session.current is not None:
+        if session.current is not None:
             session.comment(self.ui.commentEdit.text.strip())
             self._draw_progress()
 
@@ -476,14 +475,12 @@ class ReviewPanel:
         self._draw_progress()
         self.on_review_changed()
 
-    def _show_figures(self) -> None:
-        if self.session is not None:
-            self.on_figures(self.session.figures())
+    @in_review
+    def _show_figures(self, session: ReviewSession) -> None:
+        self.on_figures(session.figures())
 
-    def _relist(self, always: bool = False) -> None:
-        session = self.session
-        if session is None:
-            return
+    @in_review
+    def _relist(self, session: ReviewSession, always: bool = False) -> None:
         if session.relist() or always:
             self.table.fill(session.regions, session.state.verdict_of)
             self.table.select(session.current.id if session.current is not None else None)
@@ -496,32 +493,29 @@ class ReviewPanel:
 
     # -- what comes from elsewhere --
 
-    def _check_for_edits(self) -> None:
-        if self.session is not None and self.session.check_for_edits():
+    @in_review
+    def _check_for_edits(self, session: ReviewSession) -> None:
+        if session.check_for_edits():
             self._save_later.trigger()
             self._changed()
 
-    def _watch(self) -> None:
+    @in_review
+    def _watch(self, session: ReviewSession) -> None:
         """Let time count only while the user moves the mouse, types, or changes what a view shows."""
-        if self.session is None:
-            return
         position, views = qt.QCursor.pos(), nodes_of(slicer.mrmlScene, "vtkMRMLSliceNode")
         moved = (position.x(), position.y(), self.ui.commentEdit.text, *(view.GetMTime() for view in views))
-        self.session.notice(moved if slicer.app.activeWindow() is not None else None)
+        session.notice(moved if slicer.app.activeWindow() is not None else None)
 
-    def _save(self) -> None:
-        if self.session is None:
-            return
+    @in_review
+    def _save(self, session: ReviewSession) -> None:
         began = monotonic()
-        self.session.save()
+        session.save()
         # A large segmentation takes seconds: it is written less often.
         self._save_later.set_delay(round(max(SAVE_MS, REST_FACTOR * 1000 * (monotonic() - began))))
         self._draw_progress()
 
-    def _order_chosen(self, index: int) -> None:
-        session = self.session
-        if session is None:
-            return
+    @in_review
+    def _order_chosen(self, session: ReviewSession, index: int) -> None:
         self.table.forget_sorting()
         session.order = list(ORDERS)[index]
         self._relist()
@@ -572,10 +566,8 @@ class ReviewPanel:
         ui.reviewNoteLabel.text = " ".join(filter(None, map(for_panel, [self.message, problem])))
         ui.reviewNoteLabel.visible = bool(ui.reviewNoteLabel.text)
 
-    def _draw_progress(self) -> None:
-        session = self.session
-        if session is None:
-            return
+    @in_review
+    def _draw_progress(self, session: ReviewSession) -> None:
         name, is_asked = session.structure, session.structure in session.state.asked
         lines = [session.state.progress().text, session.trouble]
         if session.core.is_done:

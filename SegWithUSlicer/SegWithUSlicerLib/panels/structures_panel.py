@@ -41,13 +41,13 @@ class StructuresPanel:
 
     Attributes:
         on_ticked: called with the names of the ticked structures when the user has changed them.
-        on_structure: called with the name of the structure that was clicked; False if nothing was done.
+        on_structure: called with the name of the structure that was clicked; not True if nothing was done.
     """
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
         self.on_ticked: Callable[[Sequence[str]], None] = lambda names: None
-        self.on_structure: Callable[[str], bool] = lambda name: False
+        self.on_structure: Callable[[str], bool | None] = lambda name: False
         self._nodes: CaseNodes | None = None
         self._structures: Sequence[Structure] = ()
         self._figures: Mapping[str, Mapping[str, Any]] = {}
