@@ -3,9 +3,10 @@
     python Testing/Benchmarks/nnunet_equality.py --work DIR --data ../shared/data/hippocampus [--iterations 60]
 
 Needs nnunetv2 (2.8.1 was used) beside this project's own packages; nothing is downloaded. nnU-Net plans and trains a
-small network for two short epochs on eight real cases, and another one with the plans of its residual encoder; then the
-plans of the first are varied (spacing, axes, windows, normalisation, a configuration 3d_lowres) with the same weights,
-and each variant is imported and run on a case that was not trained on. After so short a training everything is called
+small network for two short epochs on eight real cases, another one with the plans of its residual encoder, and one of
+its configuration 2d; then the plans of the first and the last are varied (spacing, axes, windows, normalisation, a
+configuration 3d_lowres) with the same weights, and each variant is imported and run on a case that was not trained on.
+The mean of folds is that of networks whose weights differ by noise. After so short a training everything is called
 background: the output layer's bias for background is lowered, for both programs alike, until 4 % of the case are
 structures, so that there is something to compare. nnU-Net sums windows in float16; `differing_voxels_float32` counts
 the voxels that differ where it is made to sum in float32. Exits 1 when logits of one prepared window differ by 1e-4 or
@@ -38,9 +39,12 @@ from SegWithUCore.inference.segment import segment  # noqa: E402
 from SegWithUCore.io.volume import read_image  # noqa: E402
 from SegWithUCore.models.nnunet_import import about_of, read_nnunet_folder, write_nnunet_bundle  # noqa: E402
 
-PLANNERS = {"nnUNetPlans": "ExperimentPlanner", "nnUNetResEncUNetMPlans": "nnUNetPlannerResEncM"}
 LOWRES = "3d_lowres"
-NAME, NUMBER, CONFIGURATION, FOLD = "Dataset901_Hippocampus", 901, "3d_fullres", "all"
+NAME, NUMBER, CONFIGURATION, SLICES, FOLD = "Dataset901_Hippocampus", 901, "3d_fullres", "2d", "all"
+PLANNERS = {"nnUNetPlans": "ExperimentPlanner", "nnUNetResEncUNetMPlans": "nnUNetPlannerResEncM"}
+TRAININGS = (("nnUNetPlans", CONFIGURATION), ("nnUNetResEncUNetMPlans", CONFIGURATION), ("nnUNetPlans", SLICES))
+NOISE = 0.02
+"""Of the weights of folds, relative."""
 LIMIT = 1e-4
 SHARE_OF_STRUCTURES = 0.04
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -53,8 +57,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "range normalisation": {"normalization_schemes": ["RescaleTo01Normalization"]},
     "3d_lowres": {"spacing": [1.9, 1.7, 1.8], "next_stage": "3d_cascade_fullres", "batch_dice": False},
     "within nonzero voxels": {"use_mask_for_norm": [True], "spacing": [1.4, 1.2, 0.8]},
+    "mean of three folds": {"folds": 3},
 }
-"""Changes of the plans; the case of the last one has a rim of zeros."""
+"""Changes of the plans; the case of those within nonzero voxels has a rim of zeros."""
+VARIANTS_OF_SLICES: dict[str, dict[str, Any]] = {
+    "2d": {},
+    "2d, other spacing": {"spacing": [1.3, 0.8]},
+    "2d, axes reordered": {"transpose_forward": [1, 0, 2], "patch_size": [32, 40]},
+    "2d, mean of three folds": {"folds": 3},
+}
 
 
 def main() -> int:
@@ -73,21 +84,18 @@ def main() -> int:
     train = [row["case"] for row in rows if row["role"] == "train"][:8]
     test = next(row["case"] for row in rows if row["role"] == "test")
     image, networks = arguments.data / "images" / f"{test}.nii.gz", []
-    for plans in PLANNERS:
-        trained = arguments.work / "results" / NAME / f"nnUNetTrainer__{plans}__{CONFIGURATION}"
+    for plans, configuration in TRAININGS:
+        trained = arguments.work / "results" / NAME / f"nnUNetTrainer__{plans}__{configuration}"
         if not (trained / f"fold_{FOLD}" / "checkpoint_final.pth").is_file():
             _make_data_set(arguments.data, train, arguments.work / "raw" / NAME)
-            _train(arguments.work / "preprocessed" / NAME, arguments.iterations, plans)
-        networks.append(_with_structures(trained, image, arguments.work / "lowered" / plans))
-    trained, residual = networks
-    results = {"residual encoder": _compared(residual, {}, image, arguments.work / "variant")}
-    print(f"{'residual encoder':22}", json.dumps(results["residual encoder"]), flush=True)
-    for name, changes in VARIANTS.items():
-        image = arguments.data / "images" / f"{test}.nii.gz"
-        if "use_mask_for_norm" in changes:
-            image = _with_rim(image, arguments.work / "rim.nii.gz")
-        results[name] = _compared(trained, changes, image, arguments.work / "variant")
-        print(f"{name:22}", json.dumps(results[name]), flush=True)
+            _train(arguments.work / "preprocessed" / NAME, arguments.iterations, plans, configuration)
+        networks.append(_with_structures(trained, image, arguments.work / "lowered" / trained.name))
+    results = {}
+    for trained, variants in zip(networks, (VARIANTS, {"residual encoder": {}}, VARIANTS_OF_SLICES), strict=True):
+        for name, changes in variants.items():
+            given = _with_rim(image, arguments.work / "rim.nii.gz") if "use_mask_for_norm" in changes else image
+            results[name] = _compared(trained, changes, given, arguments.work / "variant")
+            print(f"{name:22}", json.dumps(results[name]), flush=True)
     packages = {package: version(package) for package in ("nnunetv2", "dynamic-network-architectures", "torch")}
     facts = {"packages": packages, "case": test, "iterations": 2 * arguments.iterations, "variants": results}
     arguments.output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -106,7 +114,7 @@ def _make_data_set(data: Path, cases: list[str], target: Path) -> None:
     (target / "dataset.json").write_text(json.dumps(dataset), encoding="utf-8")
 
 
-def _train(preprocessed: Path, iterations: int, name: str) -> None:
+def _train(preprocessed: Path, iterations: int, name: str, configuration: str) -> None:
     """Plan, preprocess and train by nnU-Net's own code, with a quarter of its features."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
@@ -117,16 +125,16 @@ def _train(preprocessed: Path, iterations: int, name: str) -> None:
 
     extract_fingerprints([NUMBER], num_processes=1, check_dataset_integrity=False)
     plan_experiments([NUMBER], experiment_planner_class_name=PLANNERS[name])
-    preprocess([NUMBER], plans_identifier=name, configurations=(CONFIGURATION,), num_processes=(1,))
+    preprocess([NUMBER], plans_identifier=name, configurations=(configuration,), num_processes=(1,))
     plans = json.loads((preprocessed / f"{name}.json").read_text(encoding="utf-8"))
-    settings = plans["configurations"][CONFIGURATION]
-    settings["batch_size"] = 2
+    settings = plans["configurations"][configuration]
+    settings["batch_size"] = 2 if configuration == CONFIGURATION else 12
     network = settings["architecture"]["arch_kwargs"]
     network["features_per_stage"] = [features // 4 for features in network["features_per_stage"]]
     plans["continue_training"] = False
     os.environ |= {"nnUNet_n_proc_DA": "0"}  # augment in this process
     dataset = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))
-    trainer = nnUNetTrainer(plans, CONFIGURATION, FOLD, dataset, torch.device("cpu"))
+    trainer = nnUNetTrainer(plans, configuration, FOLD, dataset, torch.device("cpu"))
     trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 2, iterations, 1
     shutil.copy(preprocessed / "dataset_fingerprint.json", trainer.output_folder_base)
     trainer.run_training()
@@ -152,11 +160,11 @@ def _with_structures(trained: Path, image: Path, folder: Path) -> Path:
     return copy
 
 
-def _predictor(folder: Path) -> Any:
+def _predictor(folder: Path, folds: tuple[str | int, ...] = (FOLD,)) -> Any:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(folder), (FOLD,), "checkpoint_final.pth")
+    predictor.initialize_from_trained_model_folder(str(folder), folds, "checkpoint_final.pth")
     return predictor
 
 
@@ -171,22 +179,29 @@ def _compared(trained: Path, changes: Mapping[str, Any], image: Path, folder: Pa
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     shutil.rmtree(folder, ignore_errors=True)
-    name = LOWRES if "next_stage" in changes else CONFIGURATION
-    theirs = folder / trained.name.replace(CONFIGURATION, name)
+    own = trained.name.rpartition("__")[2]
+    name, folds = LOWRES if "next_stage" in changes else own, int(changes.get("folds", 0))
+    theirs = folder / trained.name.replace(own, name)
     shutil.copytree(trained, theirs)
     plans = json.loads((theirs / "plans.json").read_text(encoding="utf-8"))
-    plans["configurations"][name] = {**plans["configurations"][CONFIGURATION]}
+    plans["configurations"][name] = {**plans["configurations"][own]}
     for key, value in changes.items():
         (plans if key in plans else plans["configurations"][name])[key] = value
-    checkpoint = theirs / f"fold_{FOLD}" / "checkpoint_final.pth"
-    content = torch.load(checkpoint, weights_only=False)  # written by this program
+    content = torch.load(theirs / f"fold_{FOLD}" / "checkpoint_final.pth", weights_only=False)  # of this program
     content["init_args"]["configuration"] = name
-    torch.save(content, checkpoint)
+    torch.save(content, theirs / f"fold_{FOLD}" / "checkpoint_final.pth")
+    torch.manual_seed(0)
+    for number in range(folds):
+        (theirs / f"fold_{number}").mkdir()
+        weights = {
+            name: part * (1 + NOISE * torch.randn_like(part)) for name, part in content["network_weights"].items()
+        }
+        torch.save({**content, "network_weights": weights}, theirs / f"fold_{number}" / "checkpoint_final.pth")
     if "transpose_forward" in changes:
         plans["transpose_backward"] = [int(i) for i in np.argsort(changes["transpose_forward"])]
     (theirs / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
 
-    predictor = _predictor(theirs)
+    predictor = _predictor(theirs, tuple(range(folds)) or (FOLD,))
     array, properties = SimpleITKIO().read_images([str(image)])
     prepared = _prepared_by_nnunet(predictor, array, dict(properties))
     reference = predictor.predict_single_npy_array(array, dict(properties), None, None, False)
@@ -195,7 +210,7 @@ def _compared(trained: Path, changes: Mapping[str, Any], image: Path, folder: Pa
     predictor.use_mirroring = True
     mirrored = predictor.predict_single_npy_array(array, dict(properties), None, None, False)
 
-    imported = read_nnunet_folder(theirs, FOLD)
+    imported = read_nnunet_folder(theirs, "mean" if folds else FOLD)
     about = about_of(imported, {})
     model = Model(write_nnunet_bundle(imported, about, folder / "bundle"), torch.device("cpu"))
     part = read_image(image)
@@ -230,7 +245,12 @@ def _logits_difference(predictor: Any, model: Model, prepared: np.ndarray) -> fl
     window[part] = prepared[part]
     with torch.inference_mode():
         image = torch.from_numpy(window)[None]
-        theirs = predictor.network.eval()(image)
+        is_of_slices = image.shape[2] == 1 and len(predictor.configuration_manager.patch_size) == 2
+        theirs = torch.zeros(())
+        for weights in predictor.list_of_parameters:
+            predictor.network.load_state_dict(weights)
+            one = predictor.network.eval()(image[:, :, 0] if is_of_slices else image)
+            theirs = theirs + (one[:, :, None] if is_of_slices else one) / len(predictor.list_of_parameters)
         ours = model.network.split(model.network.window_output(image))[0]
     assert float(theirs.std()) > 0.1, "logits without contrast prove nothing"
     return float((ours - theirs).abs().max())

@@ -48,6 +48,16 @@ def residual_encoder(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def of_slices(data: dict[str, Any]) -> dict[str, Any]:
+    """The plans with a network of slices, as nnU-Net's configuration 2d has it."""
+    found = settings(data)
+    kwargs = found["architecture"]["arch_kwargs"]
+    found |= {"patch_size": [24, 32], "spacing": [1.0, 1.2]}
+    kwargs |= {name: [step[1:] for step in kwargs[name]] for name in ("kernel_sizes", "strides")}
+    kwargs |= {name: kwargs[name].replace("3d", "2d") for name in ("conv_op", "norm_op")}
+    return data
+
+
 def nnunets_network(data: dict[str, Any], channels: int = 1, classes: int = 3, seed: int = 0) -> nn.Module:
     """The network as nnU-Net's `get_network_from_plans` builds it for training, with deep supervision."""
     architecture = settings(data)["architecture"]

@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
     checkpoint.add_shared("--output", "--overwrite", "--network")
     nnunet = add_command(commands, "import-nnunet", run_import_nnunet)
     _add_nnunet_options(nnunet)
-    nnunet.add_argument("--fold", default="0", help="fold to import, a number or 'all' (default 0)")
+    nnunet.add_argument("--fold", default="0", help="a number, 'all', or 'mean' of the numbered (default 0)")
     nnunet.add_shared("--output", help="folder of the bundle to write")
     adopt = add_command(commands, "adopt", run_adopt)
     _add_nnunet_options(adopt)
@@ -95,8 +95,9 @@ def run_import_checkpoint(options: argparse.Namespace, console: Console) -> int:
 def run_import_nnunet(options: argparse.Namespace, console: Console) -> int:
     """Import a trained nnU-Net (version 2) as a model bundle.
 
-    Read one fold of an nnU-Net result folder (plans.json, dataset.json, fold_0), and write a bundle whose logits equal
-    nnU-Net's, with an untrained uncertainty head. train-head, with a recipe on this model, and calibrate can follow.
+    Read a fold of an nnU-Net result folder (plans.json, dataset.json, fold_0), or all, and write a bundle whose logits
+    equal nnU-Net's, with an untrained uncertainty head. train-head, with a recipe on this model, and calibrate can
+    follow.
 
     Examples:
     import-nnunet nnUNet_results/Dataset004_Hippocampus --output hippocampus_nnunet

@@ -51,12 +51,18 @@ def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tupl
     if spec.spacing_mm is None:
         return size, old
     if spec.nnunet is not None:
-        fitted = resampled_shape(size, old, spec.spacing_mm)
+        fitted = resampled_shape(size, old, nnunet_spacing(spec, old))
         return fitted, tuple(n * s / new for n, s, new in zip(size, old, fitted, strict=True))
     if np.allclose(old, spec.spacing_mm, rtol=SPACING_TOLERANCE):
         return size, old
     voxels = np.maximum(1, np.rint(np.asarray(size) * np.asarray(old) / np.asarray(spec.spacing_mm))).astype(int)
     return tuple(int(n) for n in voxels), spec.spacing_mm
+
+
+def nnunet_spacing(spec: InputSpec, own: Sequence[float]) -> tuple[float, float, float]:
+    """Return the spacing (x, y, z) to which nnU-Net resamples an image of spacing `own`."""
+    x, y, z = spec.spacing_mm or own
+    return x, y, own[2] if spec.window[2] == 1 else z
 
 
 def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.ndarray, sitk.Image]:
@@ -217,7 +223,8 @@ def _nnunet_prepared(
     inside = nonzero_mask([sitk.GetArrayViewFromImage(image) for image in upright])
     size, spacing = working_size(upright[0], spec)
     grid = upright[0] if spec.spacing_mm is None else grid_within(upright[0], size, spacing)
-    old, wanted = upright[0].GetSpacing()[::-1], (spec.spacing_mm or upright[0].GetSpacing())[::-1]
+    old = upright[0].GetSpacing()[::-1]
+    wanted = nnunet_spacing(spec, old[::-1])[::-1]
     for normalise, image in zip(spec.channel_normalisations, upright, strict=True):
         channel = normalise(sitk.GetArrayViewFromImage(image), inside)
         yield channel if spec.spacing_mm is None else spline_resampled(channel, old, wanted, how), grid

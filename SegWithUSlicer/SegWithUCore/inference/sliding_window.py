@@ -79,7 +79,7 @@ def overlapping_starts(size: int, window: int) -> tuple[int, ...]:
 def spread_starts(size: int, window: int) -> tuple[int, ...]:
     """First voxels of nnU-Net's windows along one axis: evenly spread, the first and the last at the borders."""
     last = max(0, size - window)
-    count = math.ceil(last / (window * (1 - OVERLAP))) + 1
+    count = math.ceil(last / max(1, window * (1 - OVERLAP))) + 1
     step = last / max(1, count - 1)
     return tuple(int(np.round(step * number)) for number in range(count))
 

@@ -78,6 +78,8 @@ class Normalisation:
 class NnunetPreparation:
     """How nnU-Net prepares an image: cut to the box of nonzero voxels, normalise, then resample with splines.
 
+    A network of slices (2D), whose window is one voxel long along z, gets every slice as it lies: z is not resampled.
+
     Attributes:
         order: of the splines; within the slices where those are resampled apart.
         separate_slices: resample thick slices one by one and take the nearest one across; None if the spacing

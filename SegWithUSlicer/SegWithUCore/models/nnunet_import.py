@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..network.backbones import build_backbone
-from ..network.backbones.nnunet import check_architecture, default_taps, network_name
+from ..network.backbones.nnunet import LAYERS, MeanOfFolds, check_architecture, default_taps, network_name
 from ..network.segwithu import SegWithU
 from ..network.specs import BackboneSpec
 from ..network.weights import checked_tensors, load_plain, load_state, unique_state
@@ -36,6 +36,7 @@ NORMALISATIONS = {
 """By nnU-Net's names; the constants of CT images are in the plans."""
 RESAMPLING = "resample_data_or_seg_to_shape"
 PLANS_FILE, DATASET_FILE = "plans.json", "dataset.json"
+MEAN = "mean"
 COPY_AGAIN = "copy it again from its source"
 
 
@@ -63,10 +64,12 @@ def nnunet_model(
     folder: Path,
     orientation: str | None = None,
     modality: str | None = None,
+    folds: int = 1,
 ) -> NnunetModel:
     """Read the model that plans and data set describe; `folder` names them in messages.
 
     Args:
+        folds: networks of which it gives the mean.
         orientation: letters towards which the axes of the training images run, where the plans do not define them.
         modality: DICOM modality; guessed from the normalisation where None.
 
@@ -85,6 +88,8 @@ def nnunet_model(
         names = [str(named[key]) for key in sorted(named, key=int)]
         channels = tuple(f"{name} {index + 1}" if names.count(name) > 1 else name for index, name in enumerate(names))
         _check_supported(plans, settings, len(channels), path)
+        if len(settings["patch_size"]) == 2:
+            settings = _of_slices(plans, settings)
         architecture, how = settings["architecture"], settings["resampling_fn_data_kwargs"]
         kwargs, patch = architecture["arch_kwargs"], [int(n) for n in settings["patch_size"]]
         check_architecture(kwargs, str(path), COPY_AGAIN, f"{within}architecture/arch_kwargs/")
@@ -110,8 +115,22 @@ def nnunet_model(
             "num_classes": len(labels),
             "architecture": dict(kwargs),
         }
+        taps = default_taps(kwargs)
+        if folds > 1:
+            arguments, taps = {**arguments, "folds": folds}, tuple(f"folds.0.{tap}" for tap in taps)
         backbone = BackboneSpec("nnunet", arguments, size_divisor=math.gcd(*strides))
-        return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, default_taps(kwargs), _notes(spec))
+        return NnunetModel(str(plans["dataset_name"]), spec, labels, backbone, taps, _notes(spec, folds))
+
+
+def _of_slices(plans: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the settings of a 2D configuration into those of 3D windows of one slice, which give the same logits."""
+    architecture, kwargs = settings["architecture"], dict(settings["architecture"]["arch_kwargs"])
+    kwargs |= {name: [[1, *step] for step in kwargs[name]] for name in ("kernel_sizes", "strides")}
+    layers = {name: kwargs[name] for name in LAYERS if isinstance(kwargs.get(name), str)}
+    kwargs |= {name: layer.replace("2d", "3d") for name, layer in layers.items()}
+    thickness = (plans.get("original_median_spacing_after_transp") or [1.0])[0]
+    sizes = {"patch_size": [1, *settings["patch_size"]], "spacing": [thickness, *settings["spacing"]]}
+    return {**settings, **sizes, "architecture": {**architecture, "arch_kwargs": kwargs}}
 
 
 def _refusal(path: Path, key: str, value: Any, wanted: str) -> InputError:
@@ -147,7 +166,6 @@ def _check_supported(plans: Mapping[str, Any], settings: Mapping[str, Any], chan
     known, masks = len(schemes) == channels and NORMALISATIONS.keys() >= set(schemes), settings["use_mask_for_norm"]
     checks = (
         ("previous_stage", (stage := settings.get("previous_stage")), not stage, "none: a cascade"),
-        ("patch_size", settings["patch_size"], len(settings["patch_size"]) == 3, "three sizes of a 3D configuration"),
         ("preprocessor_name", preprocessor, preprocessor == "DefaultPreprocessor", "DefaultPreprocessor"),
         ("resampling_fn_data", list(resampling), resampling == (RESAMPLING, 0), f"{RESAMPLING} with order_z 0"),
         ("image_reader_writer", reader, reader in READERS, f"one of {', '.join(READERS)}"),
@@ -188,11 +206,11 @@ def _xyz(values: Sequence[Any]) -> tuple[Any, Any, Any]:
     return x, y, z
 
 
-def _notes(spec: InputSpec) -> tuple[str, ...]:
-    notes = [
-        "One fold in one pass; nnU-Net averages mirrored passes and folds.",
-        "Logits are resampled linearly along all axes; nnU-Net takes the nearest slice where slices are thick.",
-    ]
+def _notes(spec: InputSpec, folds: int) -> tuple[str, ...]:
+    mean = f"The mean of {folds} folds in one pass; nnU-Net averages mirrored passes, too."
+    notes = [mean if folds > 1 else "One fold in one pass; nnU-Net averages mirrored passes and folds."]
+    if spec.window[2] > 1:
+        notes.append("Logits are resampled linearly along all axes; where slices are thick, nnU-Net takes the nearest.")
     if spec.orientation.islower():
         notes.append("Images must be stored with the axes of the training images (or import again with --orientation).")
     return tuple(notes)
@@ -213,13 +231,13 @@ UNKNOWN = "unknown: ask its author"
 
 @dataclass(frozen=True)
 class NnunetFolder:
-    """A fold of a result folder, read and checked.
+    """A fold of a result folder, or the mean of all, read and checked.
 
     Attributes:
         model: what plans and data set say.
         weights: each tensor once, under the names of the backbone that `model.backbone` describes.
         dataset: `dataset.json`.
-        source: result folder and fold.
+        source: result folder and folds.
         files: of the description, for messages.
     """
 
@@ -238,9 +256,10 @@ def read_nnunet_folder(
     orientation: str | None = None,
     modality: str | None = None,
 ) -> NnunetFolder:
-    """Read one fold of an nnU-Net result folder; nothing is unpickled but tensors and plain values.
+    """Read one fold of an nnU-Net result folder, or all; nothing is unpickled but tensors and plain values.
 
     Args:
+        fold: its name, or `MEAN` for the mean of the logits of all numbered ones.
         configuration: None for the one that the folder's name or the checkpoint says.
         orientation, modality: see `nnunet_model`.
 
@@ -248,26 +267,26 @@ def read_nnunet_folder(
         UsageError: no such fold or configuration.
         InputError: a file is missing, unsafe or does not fit, or the model cannot be run as nnU-Net would.
     """
-    plans, dataset = _json(folder / PLANS_FILE), _json(folder / "dataset.json")
-    place = folder / f"fold_{fold}"
-    if not place.is_dir():
-        folds = ", ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))) or "none"
-        raise UsageError(f"{folder} has no fold {fold}: choose one of {folds}.")
-    content = _checkpoint(place / checkpoint)
+    plans, dataset = _json(folder / PLANS_FILE), _json(folder / DATASET_FILE)
+    known = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
+    folds = [name for name in known if name.isdigit()] if fold == MEAN else [fold]
+    if not folds or not set(folds) <= set(known):
+        raise UsageError(f"{folder} has no fold {fold}: choose one of {', '.join(known) or 'none'}.")
+    files = [folder / f"fold_{name}" / checkpoint for name in folds]
+    content = _checkpoint(files[0])
     trained = str((content.get("init_args") or {}).get("configuration") or folder.name.rpartition("__")[2])[:100]
     if configuration is not None and configuration != trained and trained in (plans.get("configurations") or ()):
-        raise UsageError(f"{place / checkpoint} was trained as '{trained}', not as '{configuration}'.")
-    model = nnunet_model(plans, dataset, configuration or trained, folder, orientation, modality)
+        raise UsageError(f"{files[0]} was trained as '{trained}', not as '{configuration}'.")
+    model = nnunet_model(plans, dataset, configuration or trained, folder, orientation, modality, len(folds))
     with naming(folder / PLANS_FILE):
         network = build_backbone(model.backbone)
-    load_state(network, content["network_weights"], str(place / checkpoint))
-    return NnunetFolder(
-        model,
-        unique_state(network),
-        dataset,
-        f"{folder.resolve().name}, fold {fold}",
-        f"{folder / PLANS_FILE} and dataset.json",
-    )
+    for file, each in zip(files, network.folds if isinstance(network, MeanOfFolds) else [network], strict=True):
+        weights = (content if file == files[0] else _checkpoint(file))["network_weights"]
+        if model.input.window[2] == 1:
+            weights = {name: part.unsqueeze(2) if part.ndim == 4 else part for name, part in weights.items()}
+        load_state(each, weights, str(file))
+    source = f"{folder.resolve().name}, {'mean of folds' if fold == MEAN else 'fold'} {', '.join(folds)}"
+    return NnunetFolder(model, unique_state(network), dataset, source, f"{folder / PLANS_FILE} and {DATASET_FILE}")
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -300,15 +319,10 @@ def about_of(folder: NnunetFolder, given: Mapping[str, str | None]) -> dict[str,
     name = given.get("name") or re.sub(r"[^A-Za-z0-9_.-]+", "-", re.sub(r"^Dataset\d+_", "", model.name)) or "nnunet"
     structures = ", ".join(label.name for label in model.labels[1:])
     licence = str(dataset.get("licence") or dataset.get("license") or UNKNOWN)
-    found = {
-        "name": name,
-        "version": "1.0.0",
-        "task": f"{structures} in {', '.join(model.input.channels)} images ({folder.source} of an nnU-Net model).",
-        "licence_weights": UNKNOWN,
-        "licence_data": licence,
-        "data": str(dataset.get("name") or model.name),
-        "citation": str(dataset.get("reference") or "Isensee et al., nnU-Net, Nature Methods 18, 203-211 (2021)"),
-    }
+    task = f"{structures} in {', '.join(model.input.channels)} images ({folder.source} of an nnU-Net model)."
+    citation = str(dataset.get("reference") or "Isensee et al., nnU-Net, Nature Methods 18, 203-211 (2021)")
+    found = {"name": name, "version": "1.0.0", "task": task, "licence_weights": UNKNOWN, "licence_data": licence,
+             "data": str(dataset.get("name") or model.name), "citation": citation}  # fmt: skip
     about = {**found, **{key: value for key, value in given.items() if value}}
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", about["name"]):
         raise UsageError(f"'{about['name']}' cannot name a model: use letters, digits, '.', '_' and '-'.")
@@ -319,16 +333,9 @@ def write_nnunet_bundle(
     folder: NnunetFolder, about: Mapping[str, str], target: Path, overwrite: bool = False
 ) -> Bundle:
     """Write a bundle with the imported backbone and an untrained head; raises as `write_imported`."""
-    model = folder.model
-    bundle = Bundle(
-        folder=None,
-        about={**about, "notes": " ".join([UNTRAINED, *model.notes])},
-        input=model.input,
-        labels=model.labels,
-        backbone=model.backbone,
-        heads=(HeadSpec("paper", taps=model.taps, **HEAD),),  # type: ignore[arg-type]
-        weights_sha256="0" * 64,
-    )
+    model, heads = folder.model, (HeadSpec("paper", taps=folder.model.taps, **HEAD),)  # type: ignore[arg-type]
+    described = {**about, "notes": " ".join([UNTRAINED, *model.notes])}
+    bundle = Bundle(None, described, model.input, model.labels, model.backbone, heads, weights_sha256="0" * 64)
     source, notice = folder.files, licence_notice(bundle.about)
     return write_imported(
         bundle, source, lambda n: load_state(n.backbone, folder.weights, source), notice, target, overwrite

@@ -45,16 +45,8 @@ def plain_bundle(recipe: Recipe, digest: str, facts: Mapping[str, Any], trained:
     about = dict(recipe.about) | ({"origin": facts["origin"]} if "origin" in facts else {})
     if is_user_network(backbone.kind):
         about |= {"network_file": network_file(backbone.kind).name, "network_sha256": network_sha256(backbone.kind)}
-    return Bundle(
-        folder=None,
-        about=about,
-        input=recipe.input,
-        labels=recipe.labels,
-        backbone=backbone,
-        heads=(spec,),
-        weights_sha256=digest,
-        ood_reference=facts["ood_reference"],
-    )
+    found = Bundle(None, about, recipe.input, recipe.labels, backbone, (spec,), digest)
+    return replace(found, ood_reference=facts["ood_reference"])
 
 
 def write_plain_bundle(run: RunFolder, target: Path, ood_reference: Mapping[str, Any] | None = None) -> Bundle:

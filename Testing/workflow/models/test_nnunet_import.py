@@ -14,6 +14,7 @@ from nnunet_results import (
     CONFIGURATION,
     dataset,
     nnunets_network,
+    of_slices,
     plans,
     residual_encoder,
     settings,
@@ -52,6 +53,58 @@ def test_logits_equal_those_of_the_network_that_nnunet_builds(
         logits = network.split(network.window_output(window()))[0]
     assert float(expected.std()) > 0.1
     assert float((logits - expected).abs().max()) < 1e-4
+
+
+def test_a_network_of_slices_runs_slice_by_slice_and_leaves_their_distance(
+    segwithu: Command, data_folder: Path, tmp_path: Path
+) -> None:
+    data = of_slices(plans())
+    theirs = nnunets_network(data)
+    folder = read_nnunet_folder(write_result_folder(tmp_path / "trained", data, theirs))
+    bundle = write_nnunet_bundle(folder, ABOUT, tmp_path / "bundle")
+    assert (bundle.input.window, bundle.input.spacing_mm) == ((32, 24, 1), (1.2, 1.0, 1.0))
+    network = load_network(bundle)
+    slices = torch.randn((1, 1, 3, 24, 32), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        for number in range(3):
+            expected = theirs(slices[:, :, number])[0]
+            logits = network.split(network.window_output(slices[:, :, number : number + 1]))[0][:, :, 0]
+            assert float(expected.std()) > 0.1
+            assert float((logits - expected).abs().max()) < 1e-4
+    whole = sitk.ReadImage(str(real_image(data_folder)))
+    thick = whole[:, :, ::4]
+    for name, image in (("thick", thick), ("one", thick[:, :, 2:3])):
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+        outcome = segwithu.segment(tmp_path / f"{name}.nii.gz", model=tmp_path / "bundle", output=tmp_path / "out")
+        assert outcome.code == 0, outcome.err
+        found = sitk.ReadImage(str(tmp_path / "out" / name / "segmentation.nii.gz"))
+        assert (found.GetSize(), found.GetSpacing()) == (image.GetSize(), image.GetSpacing())
+
+
+def test_mean_of_folds_is_the_mean_of_their_logits(segwithu: Command, tmp_path: Path) -> None:
+    data = plans()
+    folder = write_result_folder(tmp_path / "trained", data)
+    networks = [nnunets_network(data, seed=seed) for seed in range(3)]
+    for number in (1, 2):
+        write_result_folder(tmp_path / str(number), data, networks[number])
+        (tmp_path / str(number) / folder.name / "fold_0").rename(folder / f"fold_{number}")
+    (folder / "fold_all").mkdir()  # of a training on all cases: no fold
+    outcome = segwithu("import-nnunet", folder, "--fold", "mean", "--output", tmp_path / "bundle")
+    assert outcome.code == 0, outcome.err
+    assert any("mean of 3 folds" in line for line in outcome.messages)
+    bundle = read_bundle(tmp_path / "bundle")
+    assert "folds 0, 1, 2" in bundle.about["task"]
+    network = load_network(bundle)
+    with torch.inference_mode():
+        expected = torch.stack([each(window())[0] for each in networks]).mean(0)
+        logits = network.split(network.window_output(window()))[0]
+    assert float((logits - expected).abs().max()) < 1e-4
+
+    (folder / "fold_3").mkdir()  # not trained to its end
+    one_sentence(
+        segwithu("import-nnunet", folder, "--fold", "mean", "-o", tmp_path / "other"), "fold_3", "does not exist"
+    )
+    assert not (tmp_path / "other").exists()
 
 
 def test_compiled_names_give_the_same_weights(result: Path, tmp_path: Path) -> None:
@@ -236,7 +289,7 @@ class Trap:
 
 REFUSALS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "cascade": (_set(previous_stage="3d_lowres"), ("previous_stage", "3d_lowres")),
-    "slices": (_set(patch_size=[48, 40]), ("patch_size", "[48, 40]")),
+    "slices of volumes": (_set(patch_size=[48, 40]), ("plans.json", "strides/0")),
     "preprocessor": (_set(preprocessor_name="Mine"), ("Mine", "DefaultPreprocessor")),
     "resampling": (_set(resampling_fn_data="resample_torch_fornnunet"), ("resample_torch_fornnunet",)),
     "normalisation": (_set(normalization_schemes=["Mine"]), ("plans.json", "Mine")),

@@ -5,10 +5,13 @@ below and never imported: a file cannot make this program run other code.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ...util.errors import NEEDS_PACKAGE, InputError, UsageError
@@ -28,12 +31,27 @@ TAPPED_STAGES = 3
 """Decoder stages, from the last one back, of which the taps are chosen; see `default_taps`."""
 
 
-def build_nnunet(network: str, in_channels: int, num_classes: int, architecture: Mapping[str, Any]) -> nn.Module:
+class MeanOfFolds(nn.Module):
+    """The mean of the logits of several networks, such as nnU-Net's folds; a head reads features of the first."""
+
+    def __init__(self, folds: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.folds = nn.ModuleList(folds)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Compute the mean; (batch, channels, z, y, x) to logits on the same grid."""
+        return reduce(add, (network(image) for network in self.folds)) / len(self.folds)
+
+
+def build_nnunet(
+    network: str, in_channels: int, num_classes: int, architecture: Mapping[str, Any], folds: int = 1
+) -> nn.Module:
     """Build a network of nnU-Net without deep supervision; (batch, channels, z, y, x) to logits on the same grid.
 
     Args:
         network: a name in `NETWORKS`.
         architecture: `arch_kwargs` of the plans: JSON values, layers as dotted names ("torch.nn.LeakyReLU").
+        folds: as many such networks, of which it gives the mean.
 
     Raises:
         InputError: a class is none of those known.
@@ -44,13 +62,12 @@ def build_nnunet(network: str, in_channels: int, num_classes: int, architecture:
         raise InputError(f"Unknown nnU-Net network '{network[:80]}': this version knows {', '.join(NETWORKS)}.")
     build = getattr(package("architectures.unet"), network)
     arguments = {name: _resolved(name, value) for name, value in architecture.items() if name != "deep_supervision"}
+    arguments |= {"input_channels": in_channels, "num_classes": num_classes, "deep_supervision": False}
     try:
-        made: nn.Module = build(
-            input_channels=in_channels, num_classes=num_classes, deep_supervision=False, **arguments
-        )
+        made = [build(**arguments) for _ in range(folds)]
     except (AssertionError, IndexError) as error:  # lists of unequal lengths
         raise ValueError(str(error) or "lists of unequal lengths") from error
-    return made
+    return MeanOfFolds(made) if folds > 1 else made[0]
 
 
 def check_architecture(architecture: Mapping[str, Any], source: str, remedy: str, within: str) -> None:
