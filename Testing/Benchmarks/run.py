@@ -25,6 +25,7 @@ QUOTED = {
     "case-flags": "case_flags.py",
     "baselines": "compare_baselines.py",
     "judge": "judge.py",
+    "fitted-judge": "fitted_judge.py",
     "worklist-order": "worklist_order.py",
     "simulated-readers": "simulated_readers.py",
     "scrolled-contours": "scrolled_contours.py",
