@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
 """How well a model that `segwithu fit-judge` fits finds errors, by the number of patients that it was fitted on.
 
-    python Testing/Benchmarks/run.py fitted-judge masks --cache DIR --model brain   # both sources' masks of 15 brains
-    python Testing/Benchmarks/run.py fitted-judge measure --cache DIR --model brain
+    python Testing/Benchmarks/run.py fitted-judge masks --cache DIR    # each source's masks
+    python Testing/Benchmarks/run.py fitted-judge measure --cache DIR
 
-Sources: *MeshNet* (brainchop's network, sides merged) and *brain* (the masks of `--model`), both cut to seven deep
-structures; the reference is the manual one, an error a voxel whose label differs from it. Of `DRAWS` random orders of
-the 15 patients the first 3, 5, 8 and 12 are fitted on, the rest is measured, so nobody is in both. Voxels: those that
-the fitted model assesses, within 12 voxels of the mask.
+Sources: *MeshNet* (brainchop's network, sides merged) and *brain* (the masks of the model brain) of 15 brains, both cut
+to seven deep structures; *hippocampus*, the masks of the model hippocampus. The reference is the manual one, an error a
+voxel whose label differs from it. Of `DRAWS` random orders of the 15 brains the first 3, 5, 8 and 12 are fitted on, the
+rest is measured, so nobody is in both; of hippocampi one side of 3, 5, 8 and 12 calibration scans is fitted on, and all
+test cases are measured. Voxels: those that the fitted model assesses, within 12 voxels of the mask.
 
 Beside it on the same voxels: the distance to the mask's surface, made a probability on the same patients (isotonic
-regression), and `judge` with `--model`, which needs no patient; of its own masks that is its own error probability.
+regression), and `judge` with the model, which needs no patient; of its own masks that is its own error probability.
 Writes `results/fitted_judge.json`, after each fit.
 """
 
 import argparse
+import csv
 import json
 import sys
 import time
@@ -43,7 +45,10 @@ from SegWithULab.training.dataset import Case
 RESULT = Path(__file__).resolve().parent / "results" / "fitted_judge.json"
 DEEP = {4: "lateral ventricle", 10: "thalamus", 11: "caudate", 12: "putamen", 13: "pallidum", 17: "hippocampus",
         18: "amygdala"}  # fmt: skip
+HIPPOCAMPUS = "hippocampus"
 NAMES = {str(value): name for value, name in DEEP.items()}
+NAMES_OF = {"MeshNet": NAMES, "brain": NAMES, HIPPOCAMPUS: {"1": "anterior", "2": "posterior"}}
+MODELS = {"MeshNet": "brain", "brain": "brain", HIPPOCAMPUS: HIPPOCAMPUS}
 SIZES, DRAWS = (3, 5, 8, 12), 2
 REGIONS = 20
 SAMPLED = 200_000
@@ -61,11 +66,37 @@ def write(array: np.ndarray, grid: sitk.Image, path: Path) -> None:
     sitk.WriteImage(image, str(path), True)
 
 
-def make_masks(cache: Path, model_name: str) -> None:
-    """Write references and the masks of both sources; a file that is there is kept."""
+def hippocampi() -> tuple[list[str], list[str]]:
+    """Return one calibration case of each scan, and the test cases."""
+    with (DATA / HIPPOCAMPUS / "split_by_scan.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    first = {row["patient"]: row["case"] for row in reversed(rows) if row["role"] == "calibration"}
+    return sorted(first.values()), [row["case"] for row in rows if row["role"] == "test"]
+
+
+def draw_mask(image: Path, model: Model) -> tuple[np.ndarray, sitk.Image]:
+    """Return the labels (z, y, x) that a model draws, and the grid of the image."""
+    result, grid = run(image, model), sitk.ReadImage(str(image))
+    values = np.array([label.value for label in result.labels], np.uint8)
+    drawn = np.zeros(grid.GetSize()[::-1], np.uint8)
+    drawn[result.assessed.box.slices_zyx] = values[np.asarray(result.maps.classes[:])]
+    return drawn, grid
+
+
+def make_masks(cache: Path) -> None:
+    """Write references and the masks of all sources; a file that is there is kept."""
     from brain_meshnet import read_meshnet, segmented
 
-    model, network = load_model(model_name), read_meshnet()
+    hippocampus = load_model(HIPPOCAMPUS)
+    for name in [case for part in hippocampi() for case in part]:
+        path = cache / HIPPOCAMPUS / f"{name}.nii.gz"
+        if not path.exists():
+            drawn, grid = draw_mask(DATA / HIPPOCAMPUS / "images" / path.name, hippocampus)
+            image = sitk.GetImageFromArray(drawn)
+            image.CopyInformation(grid)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, str(path), True)
+    model, network = load_model("brain"), read_meshnet()
     for name, read in brains("all"):
         paths = {kind: cache / kind / f"{name}.nii.gz" for kind in ("reference", "MeshNet", "brain")}
         brain, image = read(), DATA / "brains" / "images" / f"brain_{name}.nii.gz"
@@ -75,16 +106,14 @@ def make_masks(cache: Path, model_name: str) -> None:
         if not paths["MeshNet"].exists():
             write(on_grid(segmented(network, brain.image, is_cut=True), grid), grid, paths["MeshNet"])
         if not paths["brain"].exists():
-            result = run(image, model)
-            values = np.array([label.value for label in result.labels], np.uint8)
-            drawn = np.zeros(grid.GetSize()[::-1], np.uint8)
-            drawn[result.assessed.box.slices_zyx] = values[np.asarray(result.maps.classes[:])]
-            write(drawn, grid, paths["brain"])
-        print(name, flush=True)
+            write(*draw_mask(image, model), paths["brain"])
 
 
 def case_of(cache: Path, source: str, name: str) -> Case:
     """Describe a patient for `fit_judge`."""
+    if source == HIPPOCAMPUS:
+        image, reference = (DATA / source / part / f"{name}.nii.gz" for part in ("images", "labels"))
+        return Case(name, (image,), reference, name, mask=cache / source / f"{name}.nii.gz")
     image = DATA / "brains" / "images" / f"brain_{name}.nii.gz"
     return Case(name, (image,), cache / "reference" / f"{name}.nii.gz", name, mask=cache / source / f"{name}.nii.gz")
 
@@ -104,7 +133,7 @@ def probability_of(cache: Path, source: str, name: str, model: Model) -> np.ndar
     case = case_of(cache, source, name)
     assert case.mask is not None
     mask = sitk.ReadImage(str(case.mask))
-    result = run(case.channels[0], model, mask, NAMES)
+    result = run(case.channels[0], model, mask, NAMES_OF[source])
     found = np.full(mask.GetSize()[::-1], -1, np.float32)
     assert result.maps.error_probability is not None
     found[result.assessed.box.slices_zyx] = result.maps.error_probability[:]
@@ -120,19 +149,19 @@ def scores(chance: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
     }
 
 
-def measured(cache: Path, source: str, order: Sequence[str], size: int, judge: Path) -> dict[str, Any]:
-    """Fit on the first patients of an order and measure the others."""
-    fitted, others, began = order[:size], order[size:], time.process_time()
-    cases = [replace(case_of(cache, source, name), labels=NAMES) for name in fitted]
+def measured(cache: Path, source: str, fitted: Sequence[str], others: Sequence[str], judge: Path) -> dict[str, Any]:
+    """Fit on some cases, one a patient, and measure others."""
+    names, began = NAMES_OF[source], time.process_time()
+    cases = [replace(case_of(cache, source, name), labels=names) for name in fitted]
     with TemporaryDirectory() as work:
-        fit_judge(cases, NAMES, ABOUT, "MR", Path(work) / "model")
+        fit_judge(cases, names, ABOUT, "MR", Path(work) / "model")
         seconds = time.process_time() - began
         model = Model(read_bundle(Path(work) / "model"))
         random, distances, errors = np.random.default_rng(0), list[np.ndarray](), list[np.ndarray]()
         for case in cases:
             assert case.mask is not None
             mask = array_of(case.mask)
-            places = random.choice(mask.size, SAMPLED, replace=False)
+            places = random.choice(mask.size, min(mask.size, SAMPLED), replace=False)
             distances.append(distance_of(mask).ravel()[places])
             errors.append((mask != array_of(case.reference)).ravel()[places])
         isotonic = IsotonicRegression(out_of_bounds="clip").fit(np.concatenate(distances), np.concatenate(errors))
@@ -141,7 +170,7 @@ def measured(cache: Path, source: str, order: Sequence[str], size: int, judge: P
             case = case_of(cache, source, name)
             assert case.mask is not None
             mask, image = sitk.ReadImage(str(case.mask)), case.channels[0]
-            result = run(image, model, mask, NAMES)
+            result = run(image, model, mask, names)
             drawn, truth, part = array_of(case.mask), array_of(case.reference), result.assessed.box.slices_zyx
             wrong = (drawn != truth)[part]
             assert result.maps.error_probability is not None and result.regions is not None
@@ -160,28 +189,35 @@ def measured(cache: Path, source: str, order: Sequence[str], size: int, judge: P
                 "distance": scores(isotonic.predict(distance_of(drawn)[part][inside]), wrong[inside]),
                 "judge": scores(np.clip(known, 0, 1)[inside], wrong[inside]),
             })  # fmt: skip
-    return {"source": source, "fitted on": list(fitted), "patients": size, "fit_cpu_s": round(seconds), "rows": rows}
+    return {
+        "source": source,
+        "fitted on": list(fitted),
+        "patients": len(fitted),
+        "fit_cpu_s": round(seconds),
+        "rows": rows,
+    }
 
 
-def measure(cache: Path, model_name: str) -> None:
-    """Measure both sources."""
-    model, names = load_model(model_name), [name for name, _ in brains("all")]
+def measure(cache: Path) -> None:
+    """Measure all sources."""
     content: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"fits": []}
-    content["model"] = f"{model.bundle.name} {model.bundle.about['version']}"
-    judge = cache / "judge"
-    for source in ("MeshNet", "brain"):
-        for name in names:
+    judge, models = cache / "judge", {name: load_model(name) for name in set(MODELS.values())}
+    content["models"] = [f"{model.bundle.name} {model.bundle.about['version']}" for model in models.values()]
+    for source, model_name in MODELS.items():
+        names, always = hippocampi() if source == HIPPOCAMPUS else ([name for name, _ in brains("all")], [])
+        for name in always or names:
             path = judge / source / f"{name}.npy"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, probability_of(cache, source, name, model).astype(np.float16))
+                np.save(path, probability_of(cache, source, name, models[model_name]).astype(np.float16))
         for draw in range(DRAWS):
             order = np.random.default_rng(draw).permutation(names).tolist()
             for size in SIZES:
                 if any((each["source"], each["draw"], each["patients"]) == (source, draw, size)
                        for each in content["fits"]):  # fmt: skip
                     continue
-                content["fits"].append({"draw": draw, **measured(cache, source, order, size, judge)})
+                found = measured(cache, source, order[:size], always or order[size:], judge)
+                content["fits"].append({"draw": draw, **found})
                 RESULT.write_text(json.dumps(content) + "\n", encoding="utf-8")
                 print(summary(content["fits"][-1:]), flush=True)
     print(summary(content["fits"]))
@@ -208,9 +244,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["masks", "measure"])
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", default="brain")
     options = parser.parse_args()
-    (make_masks if options.part == "masks" else measure)(options.cache, options.model)
+    (make_masks if options.part == "masks" else measure)(options.cache)
     return 0
 
 

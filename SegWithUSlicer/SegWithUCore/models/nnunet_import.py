@@ -160,12 +160,13 @@ def _configuration(plans: Mapping[str, Any], name: str, path: Path) -> dict[str,
 
 def _check_supported(plans: Mapping[str, Any], settings: Mapping[str, Any], channels: int, path: Path) -> None:
     """Refuse what this program does not do as nnU-Net does."""
-    schemes, reader = settings["normalization_schemes"], plans["image_reader_writer"]
+    schemes, reader, patch = settings["normalization_schemes"], plans["image_reader_writer"], settings["patch_size"]
     preprocessor = settings.get("preprocessor_name", "DefaultPreprocessor")
     resampling = (settings["resampling_fn_data"], settings["resampling_fn_data_kwargs"].get("order_z", 0))
     known, masks = len(schemes) == channels and NORMALISATIONS.keys() >= set(schemes), settings["use_mask_for_norm"]
     checks = (
         ("previous_stage", (stage := settings.get("previous_stage")), not stage, "none: a cascade"),
+        ("patch_size", patch, len(patch) == 2 or patch[0] > 1, "two sizes, or three above 1"),
         ("preprocessor_name", preprocessor, preprocessor == "DefaultPreprocessor", "DefaultPreprocessor"),
         ("resampling_fn_data", list(resampling), resampling == (RESAMPLING, 0), f"{RESAMPLING} with order_z 0"),
         ("image_reader_writer", reader, reader in READERS, f"one of {', '.join(READERS)}"),

@@ -290,6 +290,7 @@ class Trap:
 REFUSALS: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "cascade": (_set(previous_stage="3d_lowres"), ("previous_stage", "3d_lowres")),
     "slices of volumes": (_set(patch_size=[48, 40]), ("plans.json", "strides/0")),
+    "one slice": (_set(patch_size=[1, 48, 40]), ("patch_size", "[1, 48, 40]")),
     "preprocessor": (_set(preprocessor_name="Mine"), ("Mine", "DefaultPreprocessor")),
     "resampling": (_set(resampling_fn_data="resample_torch_fornnunet"), ("resample_torch_fornnunet",)),
     "normalisation": (_set(normalization_schemes=["Mine"]), ("plans.json", "Mine")),
