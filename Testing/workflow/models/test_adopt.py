@@ -168,8 +168,8 @@ def regions(described: dict[str, Any]) -> None:
     described["labels"]["whole"] = [1, 2]
 
 
-def two_dimensional(plans: dict[str, Any]) -> None:
-    plans["configurations"]["3d_fullres"]["patch_size"] = [64, 64]
+def of_one_slice(plans: dict[str, Any]) -> None:
+    plans["configurations"]["3d_fullres"]["patch_size"] = [1, 64, 64]
 
 
 def cascade(plans: dict[str, Any]) -> None:
@@ -180,7 +180,7 @@ def cascade(plans: dict[str, Any]) -> None:
     ("change", "file", "word"),
     [
         (regions, "dataset.json", "region"),
-        (two_dimensional, "plans.json", "patch_size"),
+        (of_one_slice, "plans.json", "patch_size"),
         (cascade, "plans.json", "cascade"),
     ],
 )
