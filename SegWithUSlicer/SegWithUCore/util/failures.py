@@ -13,7 +13,7 @@ def failure_message(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this: close other programs, or give a smaller image."
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("torch", "monai"):
-        return 'this needs torch: pip install ".[train]" in the checkout.'
+        return 'this needs torch: pip install ".[train]" in the checkout; in 3D Slicer the extension PyTorch.'
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("SegWithULab"):
         return "the Slicer extension cannot do this: install the Python package segwithu."
     if isinstance(error, ModuleNotFoundError):
