@@ -5,6 +5,7 @@
 # make test-newest: the unit tests that need no torch, on the newest Python that is found
 # make test-instruction-sets: what other machines computed, as processors without AVX-512 and AVX2 compute it
 # make test-slicer SLICER=/path/to/Slicer: the panel's tests and the workflows in that Slicer; ALL=1: the long ones too
+# make heart ACDC=FOLDER: train the model of the heart on your copy of ACDC (no commercial use), into models/acdc; hours
 # make dist: wheel and source archive, checked and tried in an empty environment, into dist/
 # make test-first-installation SLICER=... WHEELS=FOLDER: in a copy of that Slicer, from wheels, without a network
 # make pictures SLICER=...: the pictures of README and docs, taken in that Slicer
@@ -19,7 +20,7 @@ NEWEST ?= $(shell for p in python3.14 python3.13 python3.12; do $$p -c 'import e
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-all test-side-by-side test-serial test-full-data test-newest test-without-torch \
-	test-instruction-sets test-slicer test-first-installation pictures coverage docs dist lint system-libraries clean
+	test-instruction-sets test-slicer test-first-installation pictures coverage heart docs dist lint system-libraries clean
 
 demo: $(VENV)/.desktop
 	$(BIN)/segwithu demo --output demo
@@ -116,6 +117,11 @@ coverage: $(VENV)/.test system-libraries
 	-$(BIN)/python -m coverage run -m pytest -m serial $(SERIAL_FILES)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered
+
+# Resumed where it stopped by the same command.
+heart: $(VENV)/.test
+	$(BIN)/python Testing/Benchmarks/acdc/heart_data.py "$(ACDC)" build/heart
+	$(BIN)/segwithu train build/heart/split.csv --recipe Testing/Benchmarks/acdc/recipes/heart.json --output models/acdc
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
