@@ -34,6 +34,8 @@ QUOTED = {
     "review-intervals": "review_intervals.py",
     "acdc-folds": "acdc/patient_folds.py",
     "acdc-candidates": "acdc/acdc_candidates.py",
+    "acdc-paper-measures": "acdc/paper_measures.py",
+    "acdc-ejection-fraction": "acdc/ejection_fraction.py",
 }
 """Benchmarks whose results README or docs quote."""
 CHECKS = {
@@ -63,7 +65,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         for name, file in names.items():
-            print(f"  {name:18} {first_line(HERE / file)}")
+            print(f"  {name:22} {first_line(HERE / file)}")
         return 0
     file = names.get(sys.argv[1])
     if file is None:

@@ -33,7 +33,9 @@ FAIR = ("auprc whole", "auprc band", "aurc whole", "aurc band", "brier", "ece ba
 REFITTED = "refitted "
 """Begins the titles of metrics of a score that was made an error probability on the calibration cases."""
 COMPARED = ("nll", *(f"{REFITTED}{title}" for title in FAIR))
-"""Metrics that are compared with the reference row, case by case, and kept of each case; the folder has all."""
+"""Metrics that are compared with the reference row, case by case, and kept of each case."""
+DETECTION = ("auroc", "aurc")
+"""Metrics of the errors of each structure; kept of each case, too."""
 Row = tuple[str, Baseline, Sequence[Mapping[str, float]]]
 """Title, baseline, and the metrics of each case by title; NaN for a missing metric."""
 
@@ -94,7 +96,11 @@ def benchmark_summary(
         },
         "by_case": {
             case.name: {
-                row: {title: finite(by_case[number].get(title, np.nan)) for title in COMPARED}
+                row: {
+                    title: finite(value)
+                    for title, value in {**dict.fromkeys(COMPARED, np.nan), **by_case[number]}.items()
+                    if title in COMPARED or title.split()[0] in DETECTION
+                }
                 for row, _, by_case in rows
             }
             for number, case in enumerate(cases)
@@ -211,6 +217,7 @@ class Benchmark:
                 progress("measuring", share, f"{case.name}, {baseline.name}")
                 for row, answer in baseline.answers(seen).items():
                     metrics = prediction_metrics(answer, seen, regions)
+                    metrics |= structure_metrics(answer.score, seen, [label.name for label in labels])
                     metrics |= refitted_metrics(answer, tables[row], seen, regions)
                     by_row.setdefault(row, []).append(metrics)
         costs = measured_costs(self.backbone, baselines, self.cases, repeats, part_of(progress, MEASURED, 1.0))
@@ -262,6 +269,23 @@ def prediction_metrics(answer: UncertaintyPrediction, case: FrozenCase, regions:
             "ece band": measures.expected_calibration_error(chance[near], case.error[near]),
         }
     return metrics
+
+
+def structure_metrics(score: np.ndarray, case: FrozenCase, names: Sequence[str]) -> dict[str, float]:
+    """Measure how a score finds the errors of each structure in the whole image ("auroc myocardium").
+
+    An error of a structure is a wrong voxel that is predicted or true as it, so most errors are those of two.
+
+    Args:
+        score: higher = riskier, (z, y, x).
+        names: of all classes, background first.
+    """
+    found: dict[str, float] = {}
+    for value, name in enumerate(names[1:], 1):
+        of_structure = case.error & ((case.classes == value) | (case.truth == value))
+        metrics = score_metrics(score, of_structure, {name: None})
+        found |= {f"{metric} {name}": metrics[f"{metric} {name}"] for metric in DETECTION}
+    return found
 
 
 def refitted_metrics(
