@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..calibration.change import SCANNED_TEXT, ChangeInterval
+from ..calibration.change import EJECTION, SCANNED_TEXT, ChangeInterval, EjectionFraction
 from ..calibration.held import names_level
 from ..case.case_file import SEGMENTATION_FILE, asked_structures, is_mask_alone, naming_case, read_case
 from ..case.case_files import case_volume
@@ -175,7 +175,7 @@ def compare(folders: Sequence[Path], bundle: Bundle | None = None) -> Comparison
         warnings.append("The scans were to be measured for different structures: only those of all are compared.")
     for scan in later:
         warnings += warnings_of(first, scan)
-        changes += [_change(name, first, scan, _interval(bundle, name)) for name in names]
+        changes += [_change(name, first, scan, _interval(bundle, name), _ejection(bundle, name)) for name in names]
     basis = "; ".join(
         f"{SCANNED_TEXT[how]}, {patients} patients"
         for how, patients in sorted({(each.scanned, each.patients) for each in bundle.changes.values()})
@@ -209,6 +209,11 @@ def _interval(bundle: Bundle, name: str) -> ChangeInterval | None:
     return bundle.changes.get(own) or bundle.changes.get(own.removesuffix(BOTH_SIDES))
 
 
+def _ejection(bundle: Bundle, name: str) -> EjectionFraction | None:
+    block = ((bundle.calibration or {}).get(EJECTION) or {}).get(name)
+    return None if block is None else EjectionFraction(**block)
+
+
 def _differing(drawn: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:
     return frozenset(name for name, volume in drawn.items() if abs(now[name] - volume) > 1e-6)
 
@@ -228,19 +233,28 @@ def _members(scan: Scan, name: str) -> dict[str, int]:
     return {each: value for each, value in values.items() if value in of or each == name}
 
 
-def _change(name: str, first: Scan, scan: Scan, interval: ChangeInterval | None) -> Change:
+def _change(
+    name: str, first: Scan, scan: Scan, interval: ChangeInterval | None, ejection: EjectionFraction | None
+) -> Change:
     before, after = first.volumes[name], scan.volumes[name]
     scans, values = (first, scan), set(_members(first, name).values())
     edited = [each.name for each in scans if name in each.edited]
-    cut = [each.name for each in scans if values & each.cut]
+    # A stack of short-axis slices often ends in a ventricle; the limits were fitted on such stacks.
+    cut = [each.name for each in scans if values & each.cut and ejection is None]
     reasons = {
         f"edited in {' and '.join(edited)}": edited,
         f"cut off at the edge of {' and '.join(cut)}": cut,
         "nothing was segmented": min(before, after) <= 0,
-        "the model has no interval of its change": interval is None,
+        "give end-diastole first": ejection is not None and after > before,
+        "the model has no interval of its change": interval is None and ejection is None,
     }
     reason = next((text for text, holds in reasons.items() if holds), "")
     percent = 100 * (after / before - 1) if before > 0 else None
+    if ejection is not None and not reason:
+        fraction, low, high = ejection(before, after)
+        text = f"ejection fraction {fraction:.0f} % ({low:.0f} to {high:.0f} %) from end-diastole to end-systole"
+        verdict = NO_CHANGE if low <= 0 <= high else CHANGED
+        return Change(name, scan.name, before, after, percent, (-high, -low), None, verdict, text)
     if reason or interval is None:
         return Change(name, scan.name, before, after, percent, None, None, UNKNOWN, reason)
     percent, low, high = interval(before, after)

@@ -6,12 +6,13 @@ own cases alone.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from SegWithUCore.calibration import per_structure
+from SegWithUCore.calibration.change import DIASTOLE, EJECTION, SYSTOLE, fit_ejection
 from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
 from SegWithUCore.calibration.per_structure import (
     VolumeInterval,
@@ -22,6 +23,7 @@ from SegWithUCore.calibration.per_structure import (
 )
 from SegWithUCore.calibration.second_stage import SecondStage
 from SegWithUCore.inference.structures import ASYMMETRIES, TOTALS, CaseLevelCalibration
+from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.bundle import WHOLE, Bundle
 from SegWithUCore.models.input_spec import Label, Total, side_pairs
 from SegWithUCore.models.quality import QUALITY, measured_quality
@@ -51,6 +53,8 @@ class Calibration:
     own: PredictedCases | None = None
 
 
+HEART_VENTRICLES = ("87878005", "53085002")
+"""Left and right, in SNOMED CT."""
 FOLD_WEIGHT = 0.5
 """A case of a cross-validation model counts as so many of the network itself, which errs in its own way."""
 
@@ -138,6 +142,30 @@ def total_blocks(own: PredictedCases, bundle: Bundle) -> dict[str, Any]:
         fitted = fit_asymmetry(asymmetry(one.segmented, other.segmented), asymmetry(one.true, other.true), own.patients)
         found[ASYMMETRIES] |= {} if fitted is None else {name: fitted.to_json()}
     return found
+
+
+def ejection_block(own: PredictedCases, phases: Sequence[str], labels: Sequence[Label]) -> dict[str, Any]:
+    """Fit the block "ejection" of a calibration; empty where too few patients have a ventricle in both phases.
+
+    Args:
+        own: cases that the network itself predicts.
+        phases: of each case; "" where it is not known.
+    """
+    found: dict[str, Any] = {}
+    for index, label in enumerate(labels):
+        if label.type is None or label.type.value not in HEART_VENTRICLES:
+            continue
+        volumes, errors = summed_volumes(own.numbers, [index]), list[float]()
+        for its in by_patient(own.patients).values():
+            of_phase = {phases[case]: case for case in its}
+            if len(its) == 2 and of_phase.keys() == {DIASTOLE, SYSTOLE}:
+                diastole, systole = of_phase[DIASTOLE], of_phase[SYSTOLE]
+                drawn, true = (each[systole] / each[diastole] if each[diastole] > 0 else np.nan
+                               for each in (volumes.segmented, volumes.true))  # fmt: skip
+                errors += [float(100 * (true - drawn))] if np.isfinite(true - drawn) else []
+        fitted = fit_ejection(errors)
+        found |= {} if fitted is None else {label.name: asdict(fitted)}
+    return {EJECTION: found} if found else {}
 
 
 def dice_fit(

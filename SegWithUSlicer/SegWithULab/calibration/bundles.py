@@ -28,7 +28,7 @@ from SegWithUCore.util.progress import Progress, silent
 from ..training.case_reading import read_assessed
 from ..training.dataset import Case
 from .altered_cases import fit_harm
-from .blocks import Calibration, total_blocks
+from .blocks import Calibration, ejection_block, total_blocks
 from .cases import PredictedCases, predicted
 from .fit import fit
 from .fit_second_stage import LEAST_PATIENTS
@@ -180,6 +180,7 @@ def _calibrated(
     progress("fitting", 1.0)
     assert found.own is not None
     block = written_block(found, bundle, work) | total_blocks(found.own, bundle)
+    block |= ejection_block(found.own, [case.phase for case in (*cases, *validation)], bundle.labels)
     if all(case.is_synthesised for case in cases):
         for name in ("volume_interval", TOTALS):
             block[name] = {key: {**each, "unseen": UNSEEN} for key, each in block[name].items()}

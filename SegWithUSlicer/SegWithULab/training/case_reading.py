@@ -55,6 +55,7 @@ class Case:
         is_review: a reader drew `labels` completely, over what the model had drawn: so much is known where the model
             draws one of them, or one is the most probable other structure.
         mask: segmentation that a model without a network judges; its labels are named as those of the reference.
+        phase: of the heart, "" if not given.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Case:
     is_synthesised: bool = False
     is_review: bool = False
     mask: Path | None = None
+    phase: str = ""
 
     @property
     def group(self) -> str:

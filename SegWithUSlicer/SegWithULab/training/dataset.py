@@ -112,8 +112,9 @@ def find_cases(source: str, label_maps: bool = False) -> list[Case]:
 
     Args:
         source: `TABLE.csv:ROLE` (columns `case`, `role` and, where several cases come from one patient, `patient`;
-            files in `images/` and `labels/` next to the table, or in the folders that its columns `images` and
-            `labels` name, counted from the table; several roles as in `TABLE.csv:calibration+select`),
+            of hearts also `phase`, ED or ES; files in `images/` and `labels/` next to the table, or in the folders that
+            its columns `images` and `labels` name, counted from the table; several roles as in
+            `TABLE.csv:calibration+select`),
             an nnU-Net data set folder, optionally with `:Tr` or `:Ts` (imagesTr and labelsTr by default),
             or a folder that holds `images/` and `labels/`.
         label_maps: images are to be synthesised from the references, which take their place; none are needed.
@@ -127,7 +128,7 @@ def find_cases(source: str, label_maps: bool = False) -> list[Case]:
     if path.is_file():
         return [
             _case(None if label_maps else _folder(path, row, "images"), _folder(path, row, "labels"), row["case"],
-                  numbered, row.get("patient") or None, row["role"] == SYNTHESISED)
+                  numbered, row.get("patient") or None, row["role"] == SYNTHESISED, row.get("phase") or "")
             for row in _chosen(path, role)
         ]  # fmt: skip
     if not path.is_dir():
@@ -235,6 +236,7 @@ def _case(
     numbered: Numbered,
     patient: str | None = None,
     is_synthesised: bool = False,
+    phase: str = "",
 ) -> Case:
     channels = () if images is None else _channels(images, name, numbered)
     reference = _files(labels, name, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES))
@@ -243,7 +245,7 @@ def _case(
     if any(path.samefile(reference[0]) for path in channels):
         problem = f"{reference[0]} is given as image and as reference of case {name}"
         raise InputError(f"{problem}: correct the columns images and labels.", "image-as-reference")
-    return Case(name, channels or (reference[0],), reference[0], patient, is_synthesised=is_synthesised)
+    return Case(name, channels or (reference[0],), reference[0], patient, is_synthesised=is_synthesised, phase=phase)
 
 
 def _by_prefix(folder: Path) -> dict[str, list[Path]]:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import totals
 from repository import ROOT
+from segwithu_command import MODEL
 
+from SegWithUCore.calibration.change import EJECTION
 from SegWithUCore.calibration.flag_limits import FlagCase, fit_flag_limit
 from SegWithUCore.calibration.per_structure import (
     AsymmetryInterval,
@@ -19,11 +21,12 @@ from SegWithUCore.calibration.per_structure import (
     fit_predicted_dice,
     fit_volume_interval,
 )
-from SegWithUCore.models.bundle import Bundle, check_bundle, read_bundle
-from SegWithUCore.models.input_spec import Label, Total
+from SegWithUCore.models.bundle import CARD_FILE, Bundle, check_bundle, read_bundle
+from SegWithUCore.models.input_spec import Code, Label, Total
+from SegWithUCore.models.model_card import write_description
 from SegWithUCore.util.progress import silent
 from SegWithULab.calibration import blocks, cross_validation
-from SegWithULab.calibration.blocks import named_volumes, per_structure_blocks, total_blocks
+from SegWithULab.calibration.blocks import ejection_block, named_volumes, per_structure_blocks, total_blocks
 from SegWithULab.calibration.cases import CaseNumbers, PredictedCases
 from SegWithULab.training.dataset import Case
 from SegWithULab.training.recipe import read_recipe
@@ -282,3 +285,40 @@ class TestTotals:
         assert measured["asymmetries"]["part"]["held_of"] == 40
         assert {entry["held_of"] for entry in measured["volume_interval"].values()} == {40}
         check_bundle(replace(fitted, calibration=measured))  # a reader takes it
+
+
+def hearts(true: list[tuple[float, float]], segmented: list[tuple[float, float]]) -> PredictedCases:
+    """Cases of a ventricle at the end of diastole and of systole, (true, segmented) of one patient each."""
+    found = PredictedCases()
+    for number, (both, drawn) in enumerate(zip(true, segmented, strict=True)):
+        for volume, voxels in zip(both, drawn, strict=True):
+            sums = ProbabilitySums(np.array([9e3, voxels]), np.array([9e3, voxels]), np.array([50, 50]))
+            numbers = CaseNumbers(sums, np.array([9e3, voxels]), np.array([9e3, volume]), np.array([1.0, 0.9]), 1.0)
+            found.numbers.append(numbers)
+            found.patients.append(f"patient {number}")
+    return found
+
+
+PAIR = (LABELS[0], Label(1, "left ventricle", (9, 9, 9), type=Code("SCT", "87878005", "Left ventricle")))
+
+
+def test_ejection_fractions_are_of_patients_with_both_phases() -> None:
+    true = [(100.0, 40.0)] * 10 + [(100.0, 50.0)]
+    segmented = [(100.0, 38.0), (100.0, 46.0)] * 5 + [(100.0, 48.0)]
+    own, phases = hearts(true, segmented), ["ED", "ES"] * 11
+    found = ejection_block(own, phases, PAIR)["ejection"]["left ventricle"]
+    assert found["cases"] == 11
+    assert found["mean_error"] == pytest.approx((5 * 2 - 5 * 6 + 2) / 11), "segmented minus true"
+    assert ejection_block(own, [""] * 4 + phases[4:], PAIR) == {}, "nine patients are too few"
+    assert ejection_block(own, phases, LABELS) == {}, "no ventricle"
+
+
+def test_bundle_and_card_take_the_ejection_fraction(tmp_path: Path) -> None:
+    bundle = read_bundle(MODEL)
+    assert EJECTION not in (bundle.calibration or {})
+    block = ejection_block(hearts([(100.0, 40.0)] * 12, [(100.0, 38.0), (100.0, 41.0)] * 6), ["ED", "ES"] * 12, PAIR)
+    written = write_description(replace(bundle, calibration={**(bundle.calibration or {}), **block}), tmp_path)
+    assert read_bundle(written.folder or tmp_path).calibration == written.calibration
+    with_block, without = (folder / CARD_FILE for folder in (tmp_path, MODEL))
+    assert "left ventricle" in with_block.read_text(encoding="utf-8")
+    assert "left ventricle" not in without.read_text(encoding="utf-8")

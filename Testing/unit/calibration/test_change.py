@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from SegWithUCore.calibration.change import AGAIN, ChangeInterval
+from SegWithUCore.calibration.change import AGAIN, ChangeInterval, EjectionFraction, fit_ejection
 from SegWithULab.calibration.fit_changes import fit_change_intervals
 
 
@@ -48,3 +48,15 @@ def test_too_few_patients_and_empty_structures_have_none() -> None:
     patients = [str(number // 2) for number in range(6)]
     assert set(fit_change_intervals(scans, patients)) == {"part"}
     assert fit_change_intervals(scans[:4], patients[:4]) == {}
+
+
+def test_limits_of_agreement_are_mean_and_spread_of_the_errors() -> None:
+    errors = [1.0, 3.0] * 5 + [20.0]
+    fitted = fit_ejection(errors)
+    assert fitted is not None
+    assert fitted.mean_error == pytest.approx(np.mean(errors))
+    assert fitted.half_width == pytest.approx(1.96 * np.std(errors, ddof=1))
+    assert (fitted.cases, fitted.held) == (11, 10), "the last is far from the others"
+    assert fit_ejection(errors[:9]) is None
+    fraction, low, high = EjectionFraction(2.0, 5.0, 20, 19)(100.0, 40.0)
+    assert (fraction, low, high) == pytest.approx((60.0, 53.0, 63.0))

@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 from segwithu_command import MODEL, Command, refused
 
+from SegWithUCore.calibration.change import EJECTION
 from SegWithUCore.case.case_file import read_case
 from SegWithUCore.cli.__main__ import main
 from SegWithUCore.models.bundle import read_bundle
@@ -109,6 +110,25 @@ def test_a_row_says_where_volumes_show_less_than_a_change(
     found = changes.compare([scans / name, scans / f"{name}_again"], bundle)
     assert [bool(change.reason) for change in found.changes] == [is_said] * 3
     assert all(change.verdict in (changes.CHANGED, changes.NO_CHANGE) for change in found.changes)
+
+
+def test_two_phases_of_a_ventricle_give_its_ejection_fraction(scans: Path, model: Path, images: list[Path]) -> None:
+    bundle, name = read_bundle(model), "anterior hippocampus"
+    fitted = {"mean_error": 2.0, "half_width": 1.0, "cases": 20, "held": 19}
+    bundle = replace(bundle, calibration={**(bundle.calibration or {}), EJECTION: {name: fitted}})
+    folders = [scans / name_of(image) for image in images[:2]]
+    volumes = {each: {entry["name"]: entry["volume_mm3"] for entry in read_case(each)["structures"]}[name]
+               for each in folders}  # fmt: skip
+    small, large = sorted(folders, key=volumes.__getitem__)
+    found, backward = (
+        next(each for each in changes.compare(both, bundle).changes if each.structure == name)
+        for both in ([large, small], [small, large])
+    )
+    fraction = 100 * (1 - volumes[small] / volumes[large])
+    assert found.percent == pytest.approx(-fraction)
+    assert found.interval_percent == pytest.approx((-(fraction - 1), -(fraction - 3)))
+    assert f"{fraction:.0f} %" in found.reason and found.verdict in (changes.CHANGED, changes.NO_CHANGE)
+    assert (backward.verdict, backward.interval_percent) == (changes.UNKNOWN, None) and backward.reason
 
 
 def test_images_are_segmented_first(
