@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..inference.engines import OPENVINO, TORCH
+from ..models.bundle_files import verify_weights
 from ..models.installed import resolve_model
 from ..models.quality import model_warnings, site_message
+from ..models.training_record import TrainingRecord
 from ..util.atomic_files import one_writer
 from ..util.errors import UsageError
 from .arguments import CASES_HELP, add_command, named_labels, refuse_if
@@ -148,8 +150,6 @@ def run_fit_judge(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.calibration.fit_judge import fit_judge, table_cases
     from SegWithULab.training.run_record import hashes_of
 
-    from ..models.training_record import TrainingRecord
-
     names = named_labels(options.labels)
     with one_writer(options.output, options.overwrite), console.progress("fit-judge") as progress:
         cases = table_cases(options.table)
@@ -232,7 +232,6 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.calibration.corrected import added_cases
 
     from ..calibration.error_counts import LEVELS, patient_counts, reading
-    from ..models.bundle_files import verify_weights
 
     console.started()
     bundle = resolve_model(options.model)

@@ -4,7 +4,10 @@ import argparse
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..models.bundle import Bundle
+from ..models.bundle_files import weights_path
 from ..models.installed import resolve_model
+from ..models.training_record import TrainingRecord, read_record
 from .arguments import refuse_if
 from .console import Console
 
@@ -14,9 +17,6 @@ if TYPE_CHECKING:
     from SegWithULab.calibration.cross_validation import Fold
     from SegWithULab.training.dataset import Case, PreparedCase
     from SegWithULab.training.recipe import Recipe
-
-    from ..models.bundle import Bundle
-    from ..models.training_record import TrainingRecord
 
 
 def prepared_of(
@@ -42,7 +42,7 @@ def prepared_of(
 
 def calibration_record(
     options: argparse.Namespace, cases: "Sequence[Case]", console: Console
-) -> "tuple[TrainingRecord, dict[str, str]]":
+) -> tuple[TrainingRecord, dict[str, str]]:
     """Make the record of the bundle to come, after a look whether its cases were seen before; and hash -> name of them.
 
     Raises:
@@ -53,8 +53,6 @@ def calibration_record(
     with console.progress("calibrate") as progress:
         given = hashes_of(cases, console.note, progress)
     if options.folder is None:  # no torch is needed
-        from ..models.training_record import TrainingRecord, read_record
-
         kept = read_record(resolve_model(options.model).folder) or TrainingRecord()
         remarks = check_unseen("calibration", given, seen_of(kept.roles), options.allow_seen_cases)
         return kept.with_role("calibration", list(given), remarks), given
@@ -67,17 +65,14 @@ def calibration_record(
 
 
 def test_record(
-    bundle: "Bundle", cases: "Sequence[Case]", allow_seen: bool, record_anyway: bool, console: Console
-) -> "TrainingRecord | None":
+    bundle: Bundle, cases: "Sequence[Case]", allow_seen: bool, record_anyway: bool, console: Console
+) -> TrainingRecord | None:
     """Return the model's record with these cases as its test cases; None where there is nothing to compare or note.
 
     Raises:
         UsageError: the model has seen some of them, and that was not allowed.
     """
     from SegWithULab.training.run_record import check_unseen, hashes_of, seen_of
-
-    from ..models.bundle_files import weights_path
-    from ..models.training_record import TrainingRecord, read_record
 
     record = read_record(weights_path(bundle).parent) or TrainingRecord()
     with console.progress("evaluate") as progress:
@@ -93,7 +88,7 @@ def note_patients(cases: "Sequence[Case]", console: Console) -> None:
         console.note("No patients are given (column 'patient'), so each case counts as one patient.")
 
 
-def note_unlike(options: argparse.Namespace, cases: "Sequence[Case]", bundle: "Bundle", console: Console) -> None:
+def note_unlike(options: argparse.Namespace, cases: "Sequence[Case]", bundle: Bundle, console: Console) -> None:
     """Note how cases differ from those that a model was trained on, unless the user wants them all the same.
 
     Raises:
@@ -110,7 +105,7 @@ def note_unlike(options: argparse.Namespace, cases: "Sequence[Case]", bundle: "B
 
 def given_folds(
     options: argparse.Namespace,
-    bundle: "Bundle",
+    bundle: Bundle,
     others: "Mapping[str, Sequence[Case]]",
     console: Console,
     trained: "Collection[str] | None" = None,
@@ -130,9 +125,6 @@ def given_folds(
     from SegWithULab.calibration.cross_validation import find_folds
     from SegWithULab.training.dataset import find_cases
     from SegWithULab.training.run_folder import RunFolder
-
-    from ..models.bundle_files import weights_path
-    from ..models.training_record import read_record
 
     if trained is None:
         record = read_record(weights_path(bundle).parent)

@@ -8,8 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ..metrics.overlap import Band
 from ..models.bundle import CARD_FILE, with_head, write_bundle_json
+from ..models.bundle_files import weights_path
 from ..models.installed import resolve_model
+from ..models.model_card import model_card
+from ..models.training_record import TrainingRecord, write_record
 from ..util.atomic_files import atomic_folder, write_text
 from ..util.errors import UsageError
 from .arguments import CASES_HELP, add_command, named_labels, opened_model, refuse_if
@@ -18,7 +22,6 @@ from .console import Console
 
 if TYPE_CHECKING:
     from ..inference.model import Model
-    from ..models.training_record import TrainingRecord
 
 
 def add_commands(commands: Any) -> None:
@@ -36,14 +39,12 @@ def add_commands(commands: Any) -> None:
     command.add_shared("--allow-seen-cases", "--engine", "--network", "--threads")
 
 
-def parsed_band(text: str) -> Any:
+def parsed_band(text: str) -> Band:
     """Read --band.
 
     Raises:
         UsageError: it is not a band.
     """
-    from ..metrics.overlap import Band
-
     try:
         return Band.from_text(text)
     except ValueError as error:
@@ -91,11 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _record(model: "Model", result: dict[str, Any], record: "TrainingRecord | None") -> None:
-    from ..models.bundle_files import weights_path
-    from ..models.model_card import model_card
-    from ..models.training_record import write_record
-
+def _record(model: "Model", result: dict[str, Any], record: TrainingRecord | None) -> None:
     folder = weights_path(model.bundle).parent
     if record is not None:
         write_record(folder, record)

@@ -1,23 +1,23 @@
 """`segwithu judge`, `review`, `agree`: masks made elsewhere, with a model, without one, and of two readers."""
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..case.case_image import voxel_hash
 from ..inference.engines import AUTO
+from ..inference.given_mask import MaskedImage, MaskFile, listed, named_volumes, read_mask
+from ..io.grid import VoxelGrid
+from ..io.inputs import GivenCase, case_name, cases_in, find_input, read_channel
+from ..metrics.overlap import Agreement, agreement_of
+from ..util.csv_files import read_user_table, write_csv
 from ..util.errors import InputError, UsageError
 from .arguments import add_command, named_labels, refuse_if
 from .console import Console, table
 from .segment import Call, add_options, add_settings, run_call
-
-if TYPE_CHECKING:
-    import argparse
-
-    from ..inference.given_mask import MaskedImage, MaskFile
-    from ..io.inputs import GivenCase
-    from ..metrics.overlap import Agreement
 
 AGREEMENT_FILE = "agreement.csv"
 _COLUMNS = ("case", "structure", "dice", "mean_distance_mm", "distance_95_mm", "first_mm3", "second_mm3")
@@ -56,7 +56,7 @@ def _add_run(command: Any) -> None:
                          unlike_training=False, workers=None, scheduler=None, channel=[], part=None)  # fmt: skip
 
 
-def run_judge(options: "argparse.Namespace", console: Console) -> int:
+def run_judge(options: argparse.Namespace, console: Console) -> int:
     """Judge a segmentation that was made elsewhere.
 
     Run the model on IMAGE, and write OUTPUT/<name>/ as segment does, with MASK as the segmentation and the probability
@@ -67,8 +67,6 @@ def run_judge(options: "argparse.Namespace", console: Console) -> int:
     judge ct.nii.gz total_segmentator_output -m my_model -o judged --labels liver=liver
     judge TABLE.csv -m hippocampus -o judged --resume
     """
-    from ..inference.given_mask import MaskFile
-
     names = named_labels(options.labels)
     rows = _masks_of(options.image, options.mask, console)
     masks = {case.name: MaskFile(mask, names) for case, mask in rows}
@@ -76,7 +74,7 @@ def run_judge(options: "argparse.Namespace", console: Console) -> int:
     return run_call(Call.of(options, paths=[options.image], tables=tables, masks=masks), console)
 
 
-def run_review(options: "argparse.Namespace", console: Console) -> int:
+def run_review(options: argparse.Namespace, console: Console) -> int:
     """Review masks that were made elsewhere, without a model.
 
     Write OUTPUT/<name>/ for each image and its mask: structures, volumes, and the regions that the shape of the mask
@@ -89,22 +87,19 @@ def run_review(options: "argparse.Namespace", console: Console) -> int:
     review images masks --labels freesurfer -o reviewed
     review TABLE.csv --labels structures.csv -o reviewed
     """
-    from ..inference.given_mask import MaskFile
-
     named = named_labels(options.labels)
     rows = _masks_of(options.image, options.mask, console)
     return _run_without_model(options, console, [(case, [MaskFile(mask, named)]) for case, mask in rows], options.image)
 
 
 def _run_without_model(
-    options: "argparse.Namespace", console: Console, rows: "Sequence[tuple[GivenCase, list[MaskFile]]]", place: Path
+    options: argparse.Namespace, console: Console, rows: Sequence[tuple[GivenCase, list[MaskFile]]], place: Path
 ) -> int:
     """Make the case folders of masks, or of two readers' masks; `place` is where the images were found.
 
     Raises:
         InputError, UsageError: no mask can be read.
     """
-    from ..inference.given_mask import named_volumes
     from ..inference.mask_review import model_of_masks, structure_labels
 
     found, volumes, masks = list[dict[str, str]](), list[dict[str, float]](), {}
@@ -128,7 +123,7 @@ def _run_without_model(
     return run_call(call, console, model_of_masks(structure_labels(found), volumes))
 
 
-def run_agree(options: "argparse.Namespace", console: Console) -> int:
+def run_agree(options: argparse.Namespace, console: Console) -> int:
     """Compare the masks of two readers.
 
     Print for each structure the Dice, the mean and the 95th percentile of the distances between both surfaces (mm), and
@@ -140,9 +135,6 @@ def run_agree(options: "argparse.Namespace", console: Console) -> int:
     agree ana ben --labels structures.csv -o agreement
     agree ana ben --images images -o agreement
     """
-    from ..inference.given_mask import MaskFile, listed
-    from ..util.csv_files import write_csv
-
     refuse_if((options.images and not options.output, "--images goes with --output, the folder of the cases."))
     named, images = named_labels(options.labels), options.images or options.first
     first, second = ({case.name: (case, MaskFile(mask, named)) for case, mask in _masks_of(images, given, console)}
@@ -168,11 +160,9 @@ def run_agree(options: "argparse.Namespace", console: Console) -> int:
     return 1 if console.failures else status
 
 
-def _agreements(case: "GivenCase", both: "Sequence[MaskFile]", is_mask: bool) -> "Iterator[tuple[str, Agreement]]":
+def _agreements(case: GivenCase, both: Sequence[MaskFile], is_mask: bool) -> Iterator[tuple[str, Agreement]]:
     """Compare two masks structure by structure, where one of them has it; raises as `read_mask`."""
-    from ..inference.given_mask import named_volumes, read_mask
     from ..inference.mask_review import mask_classes, structure_labels
-    from ..metrics.overlap import agreement_of
 
     image = _masked_image(case, is_mask)
     names = [named_volumes(mask, image)[0] for mask in both]
@@ -184,7 +174,7 @@ def _agreements(case: "GivenCase", both: "Sequence[MaskFile]", is_mask: bool) ->
             yield label.name, agreement_of(one == index, other == index, image.grid.spacing[::-1])
 
 
-def _agreement_table(cells: "Sequence[Sequence[Any]]") -> str:
+def _agreement_table(cells: Sequence[Sequence[Any]]) -> str:
     """Show the means over cases of each structure."""
     rows = []
     for structure in dict.fromkeys(row[1] for row in cells):
@@ -196,18 +186,13 @@ def _agreement_table(cells: "Sequence[Sequence[Any]]") -> str:
     return table(header, rows) if rows else "No structure could be compared."
 
 
-def _masked_image(case: "GivenCase", is_mask: bool = False) -> "MaskedImage":
+def _masked_image(case: GivenCase, is_mask: bool = False) -> MaskedImage:
     """Read the image that masks are compared on; without any, one of the masks is."""
-    from ..case.case_image import voxel_hash
-    from ..inference.given_mask import MaskedImage
-    from ..io.grid import VoxelGrid
-    from ..io.inputs import read_channel
-
     image = read_channel(file := case.numbered.get(0, case.source), None).image
     return MaskedImage(file, VoxelGrid.of(image), "" if is_mask else voxel_hash(image))
 
 
-def _masks_of(image: Path, mask: Path | None, console: Console) -> "list[tuple[GivenCase, Path]]":
+def _masks_of(image: Path, mask: Path | None, console: Console) -> list[tuple[GivenCase, Path]]:
     """Return each case with its mask: of one image, of a folder of images, or of the rows of a table.
 
     Raises:
@@ -215,9 +200,6 @@ def _masks_of(image: Path, mask: Path | None, console: Console) -> "list[tuple[G
         InputError: as `with_masks`; the table lacks a column or a cell, or a file is missing.
     """
     from ..cohort.jobs import with_masks
-    from ..inference.given_mask import listed
-    from ..io.inputs import GivenCase, case_name, cases_in, find_input
-    from ..util.csv_files import read_user_table
 
     if mask is not None:
         if not image.is_dir() or (cases_in(image).paths == [image] and len(find_input(image).cases) == 1):

@@ -1,5 +1,6 @@
 """`segwithu segment`: images in, case folders out; one case or many, here or on workers."""
 
+import argparse
 import contextlib
 import re
 import shlex
@@ -13,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 from ..case.case_file import read_case
 from ..case.structures_table import WHOLES
 from ..inference.engines import AUTO
+from ..io.grid import VoxelGrid
+from ..io.inputs import GivenCase, find_input, read_channel
+from ..io.roi import RegionOfInterest, voxel_box
+from ..models.bundle import Bundle
 from ..models.installed import find_models, resolve_model, unreadable_folders
+from ..models.proposal import proposal
 from ..util.atomic_files import one_writer
 from ..util.errors import INTERRUPTED, OutputError, UsageError
 from ..util.failures import failure_message
@@ -21,26 +27,15 @@ from ..util.input_files import plain_name
 from ..util.process_lock import ProcessLock
 from ..util.progress import Progress, time_left
 from ..util.run_lock import Part, run_lock
-from .arguments import (
-    CommandParser,
-    add_command,
-    check_folder_name,
-    int_between,
-    opened_model,
-    settings_of,
-)
+from .arguments import CommandParser, add_command, check_folder_name, int_between, opened_model, settings_of
 from .case_summary import next_steps, summary
 from .console import Console, ReaderLeftError
 
 if TYPE_CHECKING:
-    import argparse
-
     from ..cohort.jobs import AskedCases
     from ..cohort.one_case import Settled, Settling
     from ..inference.case_result import Job
     from ..inference.model import Model
-    from ..io.inputs import GivenCase
-    from ..models.bundle import Bundle
 
 _TABLE = re.compile(r".*\.(csv|tsv|txt):[^:/\\]+", re.IGNORECASE)
 
@@ -85,7 +80,7 @@ def add_options(command: CommandParser) -> None:
     add("--scheduler", metavar="ADDRESS", help="share the cases among the workers of a Dask scheduler, tcp://HOST:PORT")
 
 
-def run(options: "argparse.Namespace", console: Console) -> int:
+def run(options: argparse.Namespace, console: Console) -> int:
     """Segment images with uncertainty.
 
     Segment each CASE in a single forward pass and write OUTPUT/<name>/ with the segmentation, the calibration and
@@ -121,7 +116,7 @@ class Call:
     given: Sequence[str]
 
     @classmethod
-    def of(cls, options: "argparse.Namespace", **found: Any) -> "Call":
+    def of(cls, options: argparse.Namespace, **found: Any) -> "Call":
         """Take what the options say.
 
         Raises:
@@ -211,7 +206,7 @@ def _settled(
     return settle_all(jobs, output, model, rules, tally.listening)
 
 
-def _model_of(call: Call, console: Console) -> "tuple[Bundle, Path]":
+def _model_of(call: Call, console: Console) -> tuple[Bundle, Path]:
     """Return the model and the output; without --model, list those that are installed, and propose one.
 
     Raises:
@@ -234,13 +229,8 @@ def _model_of(call: Call, console: Console) -> "tuple[Bundle, Path]":
     raise UsageError(f"--model is missing: {wanted}. Type: {shlex.join(['segwithu', *given])}", "no-model")
 
 
-def _proposed(call: Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] | None":
+def _proposed(call: Call, bundles: Sequence[Bundle]) -> tuple[Bundle, str] | None:
     """Propose a model for the first image, and say why."""
-    from ..io.grid import VoxelGrid
-    from ..io.inputs import find_input, read_channel
-    from ..io.roi import RegionOfInterest, voxel_box
-    from ..models.proposal import proposal
-
     if len(bundles) == 1:
         return bundles[0], "it is the only one installed"
     asked = call.cases
@@ -254,11 +244,9 @@ def _proposed(call: Call, bundles: "Sequence[Bundle]") -> "tuple[Bundle, str] | 
     return proposal(bundles, grid, max(len(first.numbered), 1 + len(asked.channel)))
 
 
-def _cases_of(table: Path) -> "list[GivenCase]":
+def _cases_of(table: Path) -> list[GivenCase]:
     """Return the cases that a split table gives a role: `TABLE.csv:ROLE`."""
     from SegWithULab.training.dataset import find_images
-
-    from ..io.inputs import GivenCase
 
     found = find_images(str(table))
     return [GivenCase(name, files[0], dict(enumerate(files)) if len(files) > 1 else {}) for name, files in found]
