@@ -17,22 +17,8 @@ from ..case.case_file import asked_structures
 from ..regions.region import Region, in_order
 from ..util.errors import InputError, OutputError
 from ..util.input_files import read_bounded
+from . import log_format
 from .log import AuditLog, Clock, now_utc
-from .log_format import (
-    MAXIMUM_BYTES,
-    Action,
-    Asked,
-    Closed,
-    Edited,
-    Opened,
-    ParsedLog,
-    PlaceAdded,
-    RestAccepted,
-    StructureJudged,
-    Undone,
-    VerdictGiven,
-    read_lines,
-)
 from .state import ReviewState
 from .verdicts import Verdict
 
@@ -65,13 +51,15 @@ class ReviewedCase:
         """The case's name made of hashes."""
         return case_key(self.raw, self.regions_sha256)
 
-    def header(self, **settings: Any) -> Opened:
+    def header(self, **settings: Any) -> log_format.Opened:
         """Return the first line of a session, with the settings of the regions and those given."""
         model = self.raw.get("model") or {}
         keys = ("name", "version", "head", "weights_sha256", "calibration_sha256")
         name, version, head, weights, calibration = (str(model.get(key) or "") for key in keys)
         settings = {**(self.raw.get("regions") or {}).get("settings", {}), **settings}
-        return Opened(str(self.raw["name"]), name, version, head, weights, calibration, self.regions_sha256, settings)
+        return log_format.Opened(
+            str(self.raw["name"]), name, version, head, weights, calibration, self.regions_sha256, settings
+        )
 
 
 class Session:
@@ -136,11 +124,11 @@ class Session:
         Args:
             path: of its log.
         """
-        lines = newest_lines(path, case.regions_sha256) or ParsedLog()
+        lines = newest_lines(path, case.regions_sha256) or log_format.ParsedLog()
         reviewer = lines.events[0].reviewer if lines.events else ""
         with suppress(InputError):
             return cls(case, AuditLog.in_memory(path, reviewer, lines))
-        return cls(case, AuditLog.in_memory(path, reviewer, ParsedLog()))
+        return cls(case, AuditLog.in_memory(path, reviewer, log_format.ParsedLog()))
 
     @property
     def is_done(self) -> bool:
@@ -157,18 +145,18 @@ class Session:
         return "" if self.log.trouble is None else str(self.log.trouble)
 
     @property
-    def actions(self) -> list[Action]:
+    def actions(self) -> list[log_format.Action]:
         """All actions, oldest first."""
         return [event.action for event in self.log.events]
 
     @property
     def minutes_left(self) -> float:
         """Time for the open regions of the question, at the median pace of this reviewer's verdicts."""
-        seconds = [action.seconds for action in self.actions if isinstance(action, VerdictGiven)]
+        seconds = [action.seconds for action in self.actions if isinstance(action, log_format.VerdictGiven)]
         pace = median(seconds) if len(seconds) >= PACE_AFTER else SECONDS_PER_REGION
         return pace * sum(map(self.state.is_open, self.state.listed())) / 60
 
-    def append(self, action: Action) -> None:
+    def append(self, action: log_format.Action) -> None:
         """Add a line, then let it hold. If it cannot be written it stays in memory and `trouble` says why.
 
         Raises:
@@ -182,10 +170,12 @@ class Session:
         """Return a copy of the review in memory, to see whether lines fit before any of them is written."""
         trial = copy.copy(self)
         trial.state, trial._keep = self.state.copied(), lambda _log: None
-        trial.log = AuditLog.in_memory(self.log.path, self.log.reviewer, ParsedLog(self.log.lines, self.log.events))
+        trial.log = AuditLog.in_memory(
+            self.log.path, self.log.reviewer, log_format.ParsedLog(self.log.lines, self.log.events)
+        )
         return trial
 
-    def undo(self) -> Undone | None:
+    def undo(self) -> log_format.Undone | None:
         """Take back the last verdict or comment, or all of an accepted rest; None if there is nothing to undo."""
         undone = self.state.next_undo()
         if undone is not None:
@@ -195,29 +185,29 @@ class Session:
     def ask(self, structures: Sequence[str]) -> None:
         """Change the question; names of structures of the case, at least one."""
         if tuple(structures) != self.state.asked:
-            self.append(Asked(tuple(structures)))
+            self.append(log_format.Asked(tuple(structures)))
 
-    def edit(self, edited: Edited) -> list[str]:
+    def edit(self, edited: log_format.Edited) -> list[str]:
         """Add an edit; returns the structures that it changes after they were finished: they are finished no more."""
         self.append(edited)
         reopened = [name for name in edited.structure.split(", ") if name in self.state.finished]
         for name in reopened:
-            self.append(StructureJudged(name, None))
+            self.append(log_format.StructureJudged(name, None))
         return reopened
 
     def finish(self, structure: str) -> Verdict:
         """Take a structure, which was looked through, as right; returns whether as accepted or as corrected."""
         verdict = Verdict.CORRECTED if structure in self.state.edited else Verdict.ACCEPTED
-        self.append(StructureJudged(structure, verdict))
+        self.append(log_format.StructureJudged(structure, verdict))
         return verdict
 
     def add_place(self, structure: str, ras_mm: tuple[float, float, float]) -> int:
         """Add a place that the reviewer found (RAS mm); returns the number of its region."""
-        place = PlaceAdded(self.state.next_place(), structure, ras_mm)
+        place = log_format.PlaceAdded(self.state.next_place(), structure, ras_mm)
         self.append(place)
         return place.region
 
-    def accept_rest(self) -> RestAccepted | None:
+    def accept_rest(self) -> log_format.RestAccepted | None:
         """Take all open regions of the question as they are, in one line; None if none is open."""
         rest = self.state.rest()
         if not rest.regions:
@@ -239,22 +229,22 @@ class Session:
         """
         if self.log.pending:
             self.log.flush()
-        if not isinstance(self.log.events[-1].action, Closed):
-            self.append(Closed())
+        if not isinstance(self.log.events[-1].action, log_format.Closed):
+            self.append(log_format.Closed())
         self.log.close()
 
 
-def newest_lines(path: Path, regions_sha256: str, scene_copy: str = "") -> ParsedLog | None:
+def newest_lines(path: Path, regions_sha256: str, scene_copy: str = "") -> log_format.ParsedLog | None:
     """Read a review so far, from its file or a scene's copy, whichever is longer; None if neither is about the regions.
 
     What is damaged is passed over here: opening the log reports it.
     """
     found = [scene_copy.encode(errors="replace")]
     with suppress(InputError):
-        found += [read_bounded(path, MAXIMUM_BYTES)] if path.is_file() and not path.is_symlink() else []
+        found += [read_bounded(path, log_format.MAXIMUM_BYTES)] if path.is_file() and not path.is_symlink() else []
     for content in sorted(found, key=len, reverse=True):
         with suppress(InputError):
-            lines = read_lines(content, str(path))
+            lines = log_format.read_lines(content, str(path))
             if lines.events and lines.regions_sha256 == regions_sha256:
                 return lines
     return None

@@ -31,15 +31,7 @@ from SegWithUCore.models.input_spec import Label, Total, side_pairs, without_sid
 from SegWithUCore.models.quality import QUALITY
 from SegWithUCore.review.flags import FlagRules
 
-from .blocks import (
-    Calibration,
-    dice_fit,
-    fit_per_structure,
-    flag_case,
-    named_volumes,
-    structure_quality,
-    triage_metrics,
-)
+from . import blocks
 from .cases import CalibrationCase, CaseNumbers, case_numbers
 from .fit_second_stage import AddedStage, own_chance
 from .fit_structure_lines import DrawnCounts, FittedLines, expected_errors, fit_structure_lines, structure_classes
@@ -109,7 +101,7 @@ def refit(
     lines: FittedLines | None = None,
     added: AddedStage | None = None,
     totals: Sequence[Total] = (),
-) -> Calibration:
+) -> blocks.Calibration:
     """Take from the new cases what predicts better than the model's own calibration, and keep the rest.
 
     Args:
@@ -126,7 +118,7 @@ def refit(
     numbers, about_numbers = _case_level(cases, own, labels, totals)
     changed = better or stage is not None or numbers != own
     result: dict[str, Any] = {**calibration, **numbers.to_json()}
-    quality = structure_quality([case.numbers for case in cases], labels)
+    quality = blocks.structure_quality([case.numbers for case in cases], labels)
     result[QUALITY] = {**calibration.get(QUALITY, {}), **quality}  # that of a structure without a label stays
     patients = len({case.patient for case in cases})
     if lines is not None and better:
@@ -150,7 +142,7 @@ def refit(
     taken = added.check if added is not None and stage is not None else own_site.get("added")
     if taken is not None:  # what the error probability rests on, also after further lines
         result["site"]["added"] = dict(taken)
-    return Calibration(result if changed else calibration, tuple(messages), stage, is_changed=changed)
+    return blocks.Calibration(result if changed else calibration, tuple(messages), stage, is_changed=changed)
 
 
 KEPT, REPLACED = "the model's own stay", "refitted"
@@ -251,7 +243,7 @@ def _case_level(
 ) -> tuple[CaseLevelCalibration, list[str]]:
     """Intervals and predicted Dice: those of the new cases where these are enough; of a few, moved intervals."""
     patients, numbers = [case.patient for case in cases], [case.numbers for case in cases]
-    every = named_volumes(numbers, labels, totals)
+    every = blocks.named_volumes(numbers, labels, totals)
     volumes = {name: each for name, each in every.items() if np.isfinite(each.true).any()}
     volumes |= {name: volumes[total.name] for total in totals for name in own.totals
                 if name not in volumes and total.name in volumes and without_side(name) == total.name}  # fmt: skip
@@ -268,7 +260,7 @@ def _case_level(
         found = _widened(interval, true - drawn, patients) if few else fit_asymmetry(drawn, true, patients)
         return found or interval
 
-    fitted = fit_per_structure(numbers, labels, patients)
+    fitted = blocks.fit_per_structure(numbers, labels, patients)
     known = {label.value: label.name for label in labels[1:] if label.name in volumes}
     intervals = {value: refitted(known[value], each) for value, each in own.intervals.items() if value in known}
     found = CaseLevelCalibration(
@@ -318,7 +310,7 @@ def _better_dice(
     Structures are judged together; one that had no line gets its new one in any case.
     """
     patients = [case.patient for case in cases]
-    left = dice_fit([case.numbers for case in cases], labels, patients)
+    left = blocks.dice_fit([case.numbers for case in cases], labels, patients)
     new, before = list[float](), list[float]()
     for index, label in enumerate(labels[1:], 1):
         line = own.dice.get(label.value)
@@ -350,10 +342,10 @@ def _flags(
         return own, f"Limits of flags: {KEPT}; they need a label of its own for each structure."
     numbers_of = [case.numbers for case in cases]
     limit = fit_flag_limit(
-        [flag_case(each, labels, case.patient) for each, case in zip(numbers_of, cases, strict=True)]
+        [blocks.flag_case(each, labels, case.patient) for each, case in zip(numbers_of, cases, strict=True)]
     )
     wrong = [expected_errors(case.drawn, lines.lines if lines else None) for case in cases]
-    fitted = {**limit, "metrics": triage_metrics([case.numbers for case in cases], wrong, numbers, labels)}
+    fitted = {**limit, "metrics": blocks.triage_metrics([case.numbers for case in cases], wrong, numbers, labels)}
     found = " ".join(rule["message"] for rule in fitted["rules"].values())
     if own is not None and FlagRules.fitted(own).active and not FlagRules.fitted(fitted).active:
         return {**own, "metrics": fitted["metrics"]}, f"Limits of flags: {KEPT}; on these {len(cases)} cases: {found}"

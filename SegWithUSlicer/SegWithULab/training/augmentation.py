@@ -10,18 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.transforms import (
-    Compose,
-    OneOf,
-    RandAdjustContrastd,
-    RandAffined,
-    RandBiasFieldd,
-    RandFlipd,
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandScaleIntensityd,
-    RandSimulateLowResolutiond,
-)
+from monai import transforms
 from torch.nn import functional
 
 from .dataset import PreparedCase
@@ -167,7 +156,7 @@ def augmentation(
     any_turn: bool = False,
     scaled: bool = False,
     other_acquisitions: bool = False,
-) -> Compose:
+) -> transforms.Compose:
     """Spatial and intensity transforms for MRI.
 
     Args:
@@ -182,27 +171,29 @@ def augmentation(
             as far; for images with voxels that are nearly cubes.
     """
     usual = turning(0.25 if thick is None and not other_acquisitions else 0.5, thick)
-    spatial = OneOf([usual, turning(math.pi, thick)]) if any_turn else usual
+    spatial = transforms.OneOf([usual, turning(math.pi, thick)]) if any_turn else usual
     moved = [] if scaled else [spatial]
     blur = [(0.3, 0.9)] * 3
     if thick is not None:
         blur[thick] = (0.01, 0.02)
-    coarse = [] if thick is not None else [RandSimulateLowResolutiond(["image"], prob=0.1, zoom_range=(0.6, 1.0))]
+    coarse = (
+        [] if thick is not None else [transforms.RandSimulateLowResolutiond(["image"], prob=0.1, zoom_range=(0.6, 1.0))]
+    )
     intensity = [
-        RandBiasFieldd(["image"], prob=0.2, coeff_range=(-0.1, 0.1)),
-        RandAdjustContrastd(["image"], prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
-        RandScaleIntensityd(["image"], prob=0.3, factors=0.15),
-        RandGaussianSmoothd(["image"], prob=0.15, sigma_x=blur[0], sigma_y=blur[1], sigma_z=blur[2]),
+        transforms.RandBiasFieldd(["image"], prob=0.2, coeff_range=(-0.1, 0.1)),
+        transforms.RandAdjustContrastd(["image"], prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
+        transforms.RandScaleIntensityd(["image"], prob=0.3, factors=0.15),
+        transforms.RandGaussianSmoothd(["image"], prob=0.15, sigma_x=blur[0], sigma_y=blur[1], sigma_z=blur[2]),
         *coarse,
-        RandGaussianNoised(["image"], prob=0.3, std=0.15),
+        transforms.RandGaussianNoised(["image"], prob=0.3, std=0.15),
     ]
     mirrored = mirroring(mirror_axis).transforms
     if other_acquisitions:
-        return Compose([*mirrored, LargerBox(0.4), *moved, OtherAcquisition()])
-    return Compose([*mirrored, *moved, *intensity])
+        return transforms.Compose([*mirrored, LargerBox(0.4), *moved, OtherAcquisition()])
+    return transforms.Compose([*mirrored, *moved, *intensity])
 
 
-def turning(angle: float, thick: int | None) -> RandAffined:
+def turning(angle: float, thick: int | None) -> transforms.RandAffined:
     """Turn, stretch and move windows, only within slices where these are thick.
 
     Args:
@@ -211,7 +202,7 @@ def turning(angle: float, thick: int | None) -> RandAffined:
     """
     cubes = thick is None
     within = [axis != thick for axis in range(3)]
-    return RandAffined(
+    return transforms.RandAffined(
         KEYS,
         prob=0.8,
         rotate_range=[angle if cubes or not moves else 0.0 for moves in within],
@@ -222,9 +213,11 @@ def turning(angle: float, thick: int | None) -> RandAffined:
     )
 
 
-def mirroring(mirror_axis: int | None) -> Compose:
+def mirroring(mirror_axis: int | None) -> transforms.Compose:
     """Exchange the two ends of an axis in half of the windows; nothing if it is None. See `augmentation`."""
-    return Compose([] if mirror_axis is None else [RandFlipd(KEYS, prob=0.5, spatial_axis=mirror_axis)])
+    return transforms.Compose(
+        [] if mirror_axis is None else [transforms.RandFlipd(KEYS, prob=0.5, spatial_axis=mirror_axis)]
+    )
 
 
 def random_window(case: PreparedCase, window: Sequence[int], generator: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -275,7 +268,7 @@ class WindowSampler:
     cases: Sequence[PreparedCase]
     window: Sequence[int]
     seed: int
-    transform: Compose | None
+    transform: transforms.Compose | None
     draw: Callable[[PreparedCase, np.random.Generator], dict[str, torch.Tensor]] | None = None
 
     def window_of(self, epoch: int, case: int) -> dict[str, torch.Tensor]:
