@@ -94,9 +94,7 @@ def run_calibrate(options: argparse.Namespace, console: Console) -> int:
         else:
             cases = added_cases(options.add, resolve_model(options.model), Path(work), labels)
         if options.cases and len(cases) < FEW_CASES:
-            console.note(
-                f"Warning: {len(cases)} calibration cases are few, so the calibration can be far off: give 20."
-            )
+            console.warn(f"{len(cases)} calibration cases are few, so the calibration can be far off: give 20.")
         made = _calibrated(options, cases, console)
         note_patients(cases, console)
         if made.bundle is None:

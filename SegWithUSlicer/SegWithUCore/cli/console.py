@@ -60,6 +60,10 @@ class Console:
         for text in texts:
             self._print(terminal_line(text), {"event": "note", "text": text}, self.err)
 
+    def warn(self, *problems: str) -> None:
+        """Print notes that begin with "Warning: "."""
+        self.note(*(f"Warning: {problem}" for problem in problems))
+
     def step(self, text: str, data: dict[str, Any]) -> None:
         """Print where the work is: `text` for people, if not empty; `data` for machines, its event included."""
         if text or self.as_json:

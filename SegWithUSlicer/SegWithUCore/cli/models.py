@@ -116,15 +116,14 @@ def run_list(options: argparse.Namespace, console: Console) -> int:
     from ..models.registry import read_registries
 
     found, known = find_models(), read_registries(connect=options.available)
-    for problem in [*unreadable_folders(), *known.problems]:
-        console.note(f"Warning: {problem.removesuffix('.')}.")
+    console.warn(*(f"{problem.removesuffix('.')}." for problem in [*unreadable_folders(), *known.problems]))
     rows = [row for row in overview(found, known) if options.available or row.folder is not None]
     for row in rows:
         if row.state == "damaged":
             console.error(row.note)
         elif row.note and row.folder is not None:
             withdrawn = " was withdrawn" if row.state == "withdrawn" else ""
-            console.note(f"Warning: {row.name} {row.version}{withdrawn}: {row.note}")
+            console.warn(f"{row.name} {row.version}{withdrawn}: {row.note}")
     shown = [row for row in rows if row.state != "damaged"]
     if shown:
         console.result(_models_table(shown, options.available), {"models": [row.to_json() for row in shown]})
@@ -157,7 +156,7 @@ def run_show(options: argparse.Namespace, console: Console) -> int:
     bundle = resolve_model(options.model)
     why = read_registries().withdrawn(bundle.name, bundle.about["version"])
     if why:
-        console.note(f"Warning: {bundle.name} {bundle.about['version']} was withdrawn: {why}")
+        console.warn(f"{bundle.name} {bundle.about['version']} was withdrawn: {why}")
     console.result(model_card(bundle), bundle.to_json())
     return 0
 
@@ -172,7 +171,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
     from ..models.bundle_files import check_files
 
     for problem in [] if options.model else unreadable_folders():
-        console.note(f"Warning: {problem}.")
+        console.warn(f"{problem}.")
     found = [] if options.model else find_models()
     bundles = [resolve_model(options.model)] if options.model else [model.bundle for model in found if model.bundle]
     problems = [model.problem for model in found if model.problem]
@@ -254,8 +253,7 @@ def run_download(options: argparse.Namespace, console: Console) -> int:
     known = read_registries(None if options.place is None else [options.place], connect=True)
     if known.problems and not known.listed:
         raise InputError(known.problems[0])
-    for problem in known.problems:
-        console.note(f"Warning: {problem}")
+    console.warn(*known.problems)
     offer = known.find(name, version)
     entry, folder = offer.entry, installed_folder(offer)
     if folder is None:
@@ -265,7 +263,7 @@ def run_download(options: argparse.Namespace, console: Console) -> int:
         text += f"  cite {entry['citation']}"
         console.step(text, {"event": "offer", **entry, "size": offer.size, "registry": offer.source})
         if why := known.withdrawn(name, offer.version):
-            console.note(f"Warning: {offer.key} was withdrawn: {why}")
+            console.warn(f"{offer.key} was withdrawn: {why}")
             _agree(f"Install {offer.key} although it was withdrawn?", "--withdrawn", options.withdrawn, console)
         if not entry["commercial_use"]:
             question = f"The licences of {offer.key} forbid commercial use. Do you agree to them?"

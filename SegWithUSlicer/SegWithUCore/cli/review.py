@@ -136,8 +136,7 @@ def run_worklist(options: argparse.Namespace, console: Console) -> int:
     """
     worklist = make_worklist(asked_cases(options.cases, console), options.sort)
     write_worklist(worklist, options.output)
-    for warning in worklist.warnings:
-        console.note(f"Warning: {warning}")
+    console.warn(*worklist.warnings)
     for entry in worklist.entries:
         for note in entry.notes:
             console.note(f"{entry.name}: {note}")
@@ -177,8 +176,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> int:
     compare results/scan_2021 results/scan_2024 results/scan_2026 --output changes
     """
     found = compare(_scans(options, console), resolve_model(options.model) if options.model else None)
-    for warning in found.warnings:
-        console.note(f"Warning: {warning}")
+    console.warn(*found.warnings)
     if options.output:
         title, lead = f"Changes since {found.scans[0]}", (found.basis,)
         page = render("changes.html", title=title, heading=title, lead=lead, alerts=found.warnings, found=found)

@@ -140,8 +140,7 @@ def run_call(call: Call, console: Console, model: "Model | None" = None) -> int:
     console.started()
     on_workers, part = uses_workers(call.workers, call.scheduler), call.part
     bundle, output = _model_of(call, console) if model is None else (model.bundle, call.output or Path())
-    for problem in unreadable_folders():
-        console.note(f"Warning: {problem}.")
+    console.warn(*(f"{problem}." for problem in unreadable_folders()))
     jobs, failures = jobs_of(call.cases, output, bundle.input.channels, console.note)
     found: list[Job | Failure] = [*jobs, *failures]
     if part is not None:
@@ -160,7 +159,7 @@ def run_call(call: Call, console: Console, model: "Model | None" = None) -> int:
     with writer as lock:
         if lock is not None and lock.left_by is not None:
             what = "was killed, for instance by the system for lack of memory"
-            console.note(f"Warning: an earlier run ({lock.left_by}) {what}.")
+            console.warn(f"an earlier run ({lock.left_by}) {what}.")
         tally = _Tally(console, len(found), call.debug, listed, call.quiet)
         for failure in failures:
             tally.failed(failure.name, failure.given, failure_message(failure.error), repr(failure.error))
