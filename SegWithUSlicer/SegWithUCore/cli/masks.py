@@ -15,6 +15,7 @@ from ..io.inputs import GivenCase, case_name, cases_in, find_input, read_channel
 from ..metrics.overlap import Agreement, agreement_of
 from ..util.csv_files import read_user_table, write_csv
 from ..util.errors import InputError, UsageError
+from ..util.progress import in_turn
 from .arguments import add_command, named_labels, refuse_if
 from .console import Console, table
 from .segment import Call, add_options, add_settings, run_call
@@ -105,8 +106,7 @@ def _run_without_model(
     found, volumes, masks = list[dict[str, str]](), list[dict[str, float]](), {}
     trouble: InputError | UsageError | None = None
     with console.progress("review") as progress:
-        for number, (case, given) in enumerate(rows):
-            progress("reading the masks", number / len(rows), case.name)
+        for case, given in in_turn(rows, "reading the masks", progress, lambda row: row[0].name):
             try:
                 image = _masked_image(case)
                 named = [named_volumes(mask, image) for mask in given]
@@ -144,8 +144,7 @@ def run_agree(options: argparse.Namespace, console: Console) -> int:
     rows: list[tuple[GivenCase, list[MaskFile]]] = []
     cells: list[list[Any]] = []
     with console.progress("agree") as progress:
-        for number, name in enumerate(shared := sorted(first.keys() & second.keys())):
-            progress("comparing", number / len(shared), name)
+        for name in in_turn(sorted(first.keys() & second.keys()), "comparing", progress, str):
             case, both = first[name][0], [first[name][1], second[name][1]]
             with console.case_by_case():
                 found = _agreements(case, both, not options.images)

@@ -27,7 +27,7 @@ from ..review.worklist_files import write_worklist
 from ..util.atomic_files import atomic_file, atomic_folder
 from ..util.errors import InputError, OutputError, SegWithUError, UsageError
 from ..util.folder_entries import check_link
-from ..util.progress import Progress, silent
+from ..util.progress import Progress, in_turn, silent
 from ..util.strict_json import to_json
 from .anonymous import anonymous_copy, write_volume
 from .formats import Exported, ExportFormat, ExportSettings, ExportWriter
@@ -88,7 +88,7 @@ def export_cases(
     with contextlib.ExitStack() as undo:
         with atomic_folder(output) as work:
             writer, named = made.writer(work, output, settings, found), named_cases(folders, settings, found)
-            for name, folder in in_turn(named, "exporting", progress):
+            for name, folder in in_turn(named.items(), "exporting", progress, lambda pair: pair[1].name):
                 with exported(folder, work / name, found):
                     writer.add(name, folder)
             writer.finish()
@@ -100,13 +100,6 @@ def export_cases(
                 undo.callback(found.names_file.unlink, missing_ok=True)
         undo.pop_all()
     return found
-
-
-def in_turn(named: Mapping[str, Path], stage: str, progress: Progress) -> Iterator[tuple[str, Path]]:
-    """Yield name and folder of each case, and report how far the export is."""
-    for number, (name, folder) in enumerate(named.items()):
-        progress(stage, number / len(named), folder.name)
-        yield name, folder
 
 
 @contextlib.contextmanager

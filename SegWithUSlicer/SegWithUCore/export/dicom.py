@@ -22,9 +22,9 @@ from ..review.reviews import finished_structures, read_reviews, seen_by
 from ..util.atomic_files import atomic_folder
 from ..util.errors import NEEDS_PACKAGE, InputError, UsageError, wrong_values_named
 from ..util.paths import is_own
-from ..util.progress import Progress, silent
+from ..util.progress import Progress, in_turn, silent
 from . import dicom_objects as objects
-from .case_export import exported, free_name, in_turn
+from .case_export import exported, free_name
 from .formats import Exported
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def export_dicom(
     for folder in folders:
         named[free_name(folder, named)] = folder
     with atomic_folder(output) as work:
-        for name, folder in in_turn(named, "exporting", progress):
+        for name, folder in in_turn(named.items(), "exporting", progress, lambda pair: pair[1].name):
             with exported(folder, work / name, found):
                 found.files[name] = _export_case(folder, work / name, moved_to, reviewer, found.notes)
         if not found.files:

@@ -2,13 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
 
 # Share of a job at its beginning, whose pace is not that of the rest.
 NOT_COUNTED = 0.02
 # Share of a job over which its pace is averaged.
 AVERAGED = 0.25
+_BY_NAME = attrgetter("name")
+_Item = TypeVar("_Item")
 
 
 class Progress(Protocol):
@@ -35,6 +38,22 @@ def part_of(progress: Progress, begin: float, end: float) -> Progress:
         progress(stage, begin * (1 - fraction) + end * fraction, detail)
 
     return report
+
+
+def in_turn(
+    items: Collection[_Item], stage: str, progress: Progress, name: Callable[[Any], str] = _BY_NAME
+) -> Iterator[_Item]:
+    """Yield items one after the other, and report each before it is worked on.
+
+        for case in in_turn(cases, "evaluating", progress):
+            evaluate(case)
+
+    Args:
+        name: returns the name of an item, the detail of the report.
+    """
+    for number, item in enumerate(items):
+        progress(stage, number / len(items), name(item))
+        yield item
 
 
 class TimeLeft:

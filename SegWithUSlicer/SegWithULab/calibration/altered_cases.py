@@ -22,7 +22,7 @@ from SegWithUCore.inference.uncertainty_maps import VoxelMaps
 from SegWithUCore.io.volume import image_on_grid
 from SegWithUCore.metrics.overlap import class_dice
 from SegWithUCore.models.bundle import Bundle
-from SegWithUCore.util.progress import Progress
+from SegWithUCore.util.progress import Progress, in_turn
 
 from ..training.case_reading import AssessedCase, read_assessed
 from ..training.dataset import Case
@@ -94,8 +94,7 @@ def fit_harm(bundle: Bundle, cases: Sequence[Case], engine: str, progress: Progr
     if len(cases) < LEAST_CASES or not known or not all(map(is_installed, ("torch", "monai"))):
         return None
     model, usual, copies = Model(bundle, engine=engine), list[Judged](), list[Judged]()
-    for number, case in enumerate(cases):
-        progress("altering the calibration cases", number / len(cases), case.name)
+    for case in in_turn(cases, "altering the calibration cases", progress):
         read = read_assessed(case, bundle)
         usual.append(judged(read.images, read.truth, model)[0])
         for copy in range(COPIES):

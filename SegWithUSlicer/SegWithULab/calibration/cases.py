@@ -24,7 +24,7 @@ from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.input_spec import Label
 from SegWithUCore.util.errors import InputError
 from SegWithUCore.util.memory import give_back_freed_memory
-from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, in_turn, silent
 
 from ..training.case_reading import AssessedCase, read_assessed, read_with_mask
 from ..training.dataset import Case
@@ -120,9 +120,8 @@ def predicted(
     """
     model, overlaps = Model(bundle, engine=engine) if cases else None, list[np.ndarray]()
     labelled = labelled_classes(cases, bundle)
-    for number, case in enumerate(cases):
+    for case in in_turn(cases, "predicting the calibration cases", progress):
         assert model is not None
-        progress("predicting the calibration cases", number / len(cases), case.name)
         read, mask = (
             (read_assessed(case, bundle), None) if case.mask is None else read_with_mask(case, case.mask, bundle)
         )

@@ -18,7 +18,7 @@ from SegWithUCore.metrics.patients import by_patient
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.bundle_network import write_weights
 from SegWithUCore.util.errors import UsageError, naming
-from SegWithUCore.util.progress import Progress, part_of, silent
+from SegWithUCore.util.progress import Progress, in_turn, part_of, silent
 
 from ..training.backbone import spec_of
 from ..training.dataset import Case
@@ -170,8 +170,7 @@ def predicted_by_folds(folds: Sequence[Fold], progress: Progress = silent) -> Pr
 
 def _predicted(bundle: Bundle, cases: Sequence[Case], progress: Progress) -> Iterator[CalibrationCase]:
     model = Model(bundle)
-    for number, case in enumerate(cases):
-        progress("predicting cases out of fold", number / len(cases), case.name)
+    for case in in_turn(cases, "predicting cases out of fold", progress):
         yield CalibrationCase(*predict_case(case, model), case.group)
     # The model ends here: it holds its files open, which Windows does not delete.
 

@@ -28,7 +28,7 @@ from SegWithUCore.models.training_record import TrainingRecord, write_record
 from SegWithUCore.regions.region import UNCERTAIN
 from SegWithUCore.util.atomic_files import atomic_folder
 from SegWithUCore.util.errors import InputError, SegWithUError, UsageError
-from SegWithUCore.util.progress import Progress, part_of
+from SegWithUCore.util.progress import Progress, in_turn, part_of
 from SegWithUCore.util.strict_json import read_json_object
 
 from ..calibration.bundles import written_block
@@ -194,8 +194,7 @@ class AdoptionStages:
 
     def _import(self, call: StageCall) -> None:
         """Put each network into a run as if the run had trained it; a head on the same network stays."""
-        for number, fold in enumerate(self.folds):
-            call.progress("importing", number / len(self.folds), f"fold {fold.network}")
+        for fold in in_turn(self.folds, "importing", call.progress, lambda fold: f"fold {fold.network}"):
             read = self.first
             if fold.network != self.folds[0].network:
                 read = read_nnunet_folder(self.job.result, fold.network, **self.job.options)
@@ -211,8 +210,7 @@ class AdoptionStages:
 
     def _cases(self, names: Sequence[str], progress: Progress) -> list[PreparedCase]:
         """Bring cases onto the working grid, each once."""
-        for number, name in enumerate(names):
-            progress("reading", number / len(names), name)
+        for name in in_turn(names, "reading", progress, str):
             if name not in self._prepared:
                 self._prepared[name] = prepare(self.job.cases[name], self.recipe.input, self.recipe.label_values)
         return [self._prepared[name] for name in names]
@@ -258,8 +256,7 @@ class AdoptionStages:
         """Measure each group with the calibration that the other groups give."""
         evaluation = Evaluation()
         counts, names = [], sorted(set(self.groups.values()))
-        for number, group in enumerate(names):
-            progress("judging", number / len(names), f"without {group}")
+        for group in in_turn(names, "judging", progress, lambda group: f"without {group}"):
             made = fit([known[name] for name, its in self.groups.items() if its != group], bundle.labels)
             fitted = FittedCalibration.from_json(made.block, made.second_stage)
             for name in (name for name, its in self.groups.items() if its == group):

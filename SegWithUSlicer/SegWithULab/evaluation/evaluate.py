@@ -26,7 +26,7 @@ from SegWithUCore.metrics.overlap import Band, class_surface_dice, mean_dice
 from SegWithUCore.models.bundle import Bundle
 from SegWithUCore.models.quality import checks_lacking
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, in_turn, silent
 
 from ..calibration.cases import case_numbers, check_labelled
 from ..training.case_reading import read_assessed, read_images
@@ -83,8 +83,7 @@ def evaluate(cases: Sequence[Case], model: Model, band: Band | None = None, prog
         InputError: an image or reference cannot be used; or as `check_labelled`.
     """
     found, overlaps = Evaluation(band or Band()), list[np.ndarray]()
-    for number, case in enumerate(cases):
-        progress("evaluating", number / len(cases), case.name)
+    for case in in_turn(cases, "evaluating", progress):
         read = read_assessed(case, model.bundle)
         prediction = predict(read.images, model)
         overlaps.append(read.overlap(prediction.classes, len(model.bundle.labels)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from SegWithUCore.models.training_record import ROLE_WORDS, TRAINING_FOLDER, TrainingRecord
 from SegWithUCore.util.csv_files import read_csv
 from SegWithUCore.util.errors import UsageError
-from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, in_turn, silent
 
 from .case_reading import Fingerprint, fingerprint, read_images
 from .dataset import Case, PreparedCase
@@ -33,11 +33,8 @@ def fingerprints(cases: Sequence[Case], progress: Progress = silent) -> list[Fin
     Raises:
         InputError: as `read_images`.
     """
-    found = []
-    for number, case in enumerate(cases):
-        progress("comparing with the cases of training", number / len(cases), case.name)
-        found.append(fingerprint(read_images(case)))
-    return found
+    compared = in_turn(cases, "comparing with the cases of training", progress)
+    return [fingerprint(read_images(case)) for case in compared]
 
 
 def voxel_hashes(cases: Sequence[Case], progress: Progress = silent) -> list[str]:

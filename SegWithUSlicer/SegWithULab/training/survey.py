@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from SegWithUCore.case.segmentation_file import segment_fields
 from SegWithUCore.io.volume import orientation_of, read_file
 from SegWithUCore.util.errors import InputError
-from SegWithUCore.util.progress import Progress, silent
+from SegWithUCore.util.progress import Progress, in_turn, silent
 from SegWithUCore.util.strict_json import read_json_object
 
 from .case_reading import SEGMENTATION_SUFFIX, Fingerprint, fingerprint, read_case
@@ -201,8 +201,7 @@ def survey(cases: Sequence[Case], progress: Progress = silent) -> Survey:
     """
     found = Survey()
     usual = Counter(len(case.channels) for case in cases).most_common(1)[0][0]
-    for number, case in enumerate(cases):
-        progress("reading the data set", number / len(cases), case.name)
+    for case in in_turn(cases, "reading the data set", progress):
         try:
             if len(case.channels) != usual:
                 raise InputError(f"{case.name} has {len(case.channels)} channel(s), most have {usual}: give as many.")
