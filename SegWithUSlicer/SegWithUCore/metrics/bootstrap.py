@@ -12,6 +12,7 @@ from .patients import by_patient, numbered
 
 LEVEL_PERCENTILES = (2.5, 97.5)
 _SEED = 0
+_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,6 @@ class Interval:
 def paired_bootstrap(
     first: Sequence[float],
     second: Sequence[float],
-    draws: int = 2000,
     groups: Sequence[Hashable] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Interval:
@@ -38,14 +38,11 @@ def paired_bootstrap(
         weights: of each case in the mean; None for 1.
     """
     difference = np.asarray(first, float) - np.asarray(second, float)
-    return mean_interval(difference.tolist(), draws, groups, weights)
+    return mean_interval(difference.tolist(), groups, weights)
 
 
 def mean_interval(
-    values: Sequence[float],
-    draws: int = 2000,
-    groups: Sequence[Hashable] | None = None,
-    weights: Sequence[float] | None = None,
+    values: Sequence[float], groups: Sequence[Hashable] | None = None, weights: Sequence[float] | None = None
 ) -> Interval:
     """Mean over cases, with the percentile interval of resampled cases or groups; cases without a value are left out.
 
@@ -59,7 +56,7 @@ def mean_interval(
     numbers = numbered([ids[index] for index in np.flatnonzero(known).tolist()])
     weight = np.ones(metrics.size)[known] if weights is None else np.asarray(weights, float)[known]
     sums, sizes = np.bincount(numbers, weight * metrics[known]), np.bincount(numbers, weight)
-    picks = np.random.default_rng(_SEED).integers(sums.size, size=(draws, sums.size))
+    picks = np.random.default_rng(_SEED).integers(sums.size, size=(_DRAWS, sums.size))
     low, high = np.percentile(sums[picks].sum(1) / sizes[picks].sum(1), LEVEL_PERCENTILES)
     return Interval(float(np.average(metrics[known], weights=weight)), float(low), float(high))
 

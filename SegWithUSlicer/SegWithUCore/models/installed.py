@@ -42,10 +42,9 @@ def find_models(folders: Sequence[Path] | None = None) -> list[FoundModel]:
     return found
 
 
-def unreadable_folders(folders: Sequence[Path] | None = None) -> list[str]:
+def unreadable_folders() -> list[str]:
     """Why folders of models are passed over, as the rest of a sentence each; none where all can be read."""
-    searched = folders if folders is not None else model_folders()
-    return [problem for folder in searched if (problem := bundle_folders(folder).problem)]
+    return [problem for folder in model_folders() if (problem := bundle_folders(folder).problem)]
 
 
 def resolve_model(name_or_folder: str) -> Bundle:
