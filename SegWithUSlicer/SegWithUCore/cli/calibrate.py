@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..inference.engines import OPENVINO, TORCH
-from ..models.bundle_files import verify_weights
 from ..models.installed import resolve_model
 from ..models.quality import model_warnings, site_message
 from ..models.training_record import TrainingRecord
@@ -230,6 +229,7 @@ def run_check(options: argparse.Namespace, console: Console) -> int:
     from SegWithULab.calibration.corrected import added_cases
 
     from ..calibration.error_counts import LEVELS, patient_counts, reading
+    from ..models.bundle_files import verify_weights
 
     console.started()
     bundle = resolve_model(options.model)

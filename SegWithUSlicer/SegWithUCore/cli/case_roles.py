@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..models.bundle import Bundle
-from ..models.bundle_files import weights_path
 from ..models.installed import resolve_model
 from ..models.training_record import TrainingRecord, read_record
 from .arguments import refuse_if
@@ -74,6 +73,8 @@ def test_record(
     """
     from SegWithULab.training.run_record import check_unseen, hashes_of, seen_of
 
+    from ..models.bundle_files import weights_path
+
     record = read_record(weights_path(bundle).parent) or TrainingRecord()
     with console.progress("evaluate") as progress:
         given = hashes_of(cases, console.note, progress)
@@ -125,6 +126,8 @@ def given_folds(
     from SegWithULab.calibration.cross_validation import find_folds
     from SegWithULab.training.dataset import find_cases
     from SegWithULab.training.run_folder import RunFolder
+
+    from ..models.bundle_files import weights_path
 
     if trained is None:
         record = read_record(weights_path(bundle).parent)

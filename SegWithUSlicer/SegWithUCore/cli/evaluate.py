@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..metrics.overlap import Band
 from ..models.bundle import CARD_FILE, with_head, write_bundle_json
-from ..models.bundle_files import weights_path
 from ..models.installed import resolve_model
-from ..models.model_card import model_card
 from ..models.training_record import TrainingRecord, write_record
 from ..util.atomic_files import atomic_folder, write_text
 from ..util.errors import UsageError
@@ -93,6 +91,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _record(model: "Model", result: dict[str, Any], record: TrainingRecord | None) -> None:
+    from ..models.bundle_files import weights_path
+    from ..models.model_card import model_card
+
     folder = weights_path(model.bundle).parent
     if record is not None:
         write_record(folder, record)
