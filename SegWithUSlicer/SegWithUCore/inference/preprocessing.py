@@ -51,18 +51,21 @@ def working_size(upright: sitk.Image | VoxelGrid, spec: InputSpec) -> tuple[tupl
     if spec.spacing_mm is None:
         return size, old
     if spec.nnunet is not None:
-        fitted = resampled_shape(size, old, nnunet_spacing(spec, old))
+        fitted = resampled_shape(size, old, working_spacing(spec, old))
         return fitted, tuple(n * s / new for n, s, new in zip(size, old, fitted, strict=True))
-    if np.allclose(old, spec.spacing_mm, rtol=SPACING_TOLERANCE):
+    wanted = working_spacing(spec, old)
+    if np.allclose(old, wanted, rtol=SPACING_TOLERANCE):
         return size, old
-    voxels = np.maximum(1, np.rint(np.asarray(size) * np.asarray(old) / np.asarray(spec.spacing_mm))).astype(int)
-    return tuple(int(n) for n in voxels), spec.spacing_mm
+    voxels = np.maximum(1, np.rint(np.asarray(size) * np.asarray(old) / np.asarray(wanted))).astype(int)
+    return tuple(int(n) for n in voxels), wanted
 
 
-def nnunet_spacing(spec: InputSpec, own: Sequence[float]) -> tuple[float, float, float]:
-    """Return the spacing (x, y, z) to which nnU-Net resamples an image of spacing `own`."""
-    x, y, z = spec.spacing_mm or own
-    return x, y, own[2] if spec.window[2] == 1 else z
+def working_spacing(spec: InputSpec, own: Sequence[float]) -> tuple[float, ...]:
+    """Return the spacing (x, y, z) to which an image of spacing `own` is resampled."""
+    wanted = [each or kept for each, kept in zip(spec.spacing_mm or own, own, strict=True)]
+    if spec.nnunet is not None and spec.window[2] == 1:  # nnU-Net's 2d configuration keeps the slices as they are
+        wanted[2] = own[2]
+    return tuple(wanted)
 
 
 def network_input(channels: Sequence[sitk.Image], spec: InputSpec) -> tuple[np.ndarray, sitk.Image]:
@@ -224,7 +227,7 @@ def _nnunet_prepared(
     size, spacing = working_size(upright[0], spec)
     grid = upright[0] if spec.spacing_mm is None else grid_within(upright[0], size, spacing)
     old = upright[0].GetSpacing()[::-1]
-    wanted = nnunet_spacing(spec, old[::-1])[::-1]
+    wanted = working_spacing(spec, old[::-1])[::-1]
     for normalise, image in zip(spec.channel_normalisations, upright, strict=True):
         channel = normalise(sitk.GetArrayViewFromImage(image), inside)
         yield channel if spec.spacing_mm is None else spline_resampled(channel, old, wanted, how), grid

@@ -99,7 +99,8 @@ class InputSpec:
         modality: DICOM modality of the channels ("MR", "CT").
         orientation: letters towards which the axes x, y, z run ("RAS"); or, in lower case, which stored axes they
             are, wherever those run ("xyz": as the file has them).
-        spacing_mm: working spacing along x, y, z; None leaves each image at its own.
+        spacing_mm: working spacing along x, y, z; None, for all or for one axis, leaves each image at its own (thick
+            slices, of which a resampling would lose some).
         slice_edge: voxels along the longer edge of a slice (axes x and y) on the working grid, where voxel sizes are
             not known, so that the field of view has to do: slices are enlarged or shrunk as a whole, z stays. None
             leaves them as they are.
@@ -112,7 +113,7 @@ class InputSpec:
     channels: tuple[str, ...]
     modality: str
     orientation: str
-    spacing_mm: tuple[float, float, float] | None
+    spacing_mm: tuple[float | None, float | None, float | None] | None
     window: tuple[int, int, int]
     normalisation: Normalisation | tuple[Normalisation, ...] = Normalisation()
     nnunet: NnunetPreparation | None = None

@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional
 
+from SegWithUCore.inference.preprocessing import working_spacing
 from SegWithUCore.io.plane_writer import write_image_planes
 from SegWithUCore.io.volume import image_on_grid, orientation_of, reorient
 from SegWithUCore.models.input_spec import InputSpec, Normalisation
@@ -116,7 +117,7 @@ class Synthesiser:
         """
         given = case.label_map
         assert given is not None
-        spacing = np.array(self.spec.spacing_mm or given.spacing_mm[::-1])[::-1]
+        spacing = np.array(working_spacing(self.spec, given.spacing_mm[::-1].tolist()))[::-1]
         half = np.array(self.window) * spacing / given.spacing_mm / 2
         centre = generator.uniform(*np.sort([given.box[0] + half, given.box[1] - half], 0))
         image, classes, valid = self._draw(given, self.window, spacing, centre, generator)

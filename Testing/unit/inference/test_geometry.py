@@ -1,10 +1,12 @@
 """The same object gives the same result however it is stored: axis orders, oblique and odd grids, through files."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from phantoms import (
     AXIS_ORDERS,
@@ -22,6 +24,7 @@ from toy_models import looking_answer, registered_toys, write_toy_bundle
 
 from SegWithUCore.inference.model import Model
 from SegWithUCore.inference.preprocessing import to_working_grid
+from SegWithUCore.models.input_spec import InputSpec
 
 Models = dict[str, Model]
 WAYS = list(zip(AXIS_ORDERS, FORMATS * 16, strict=True))
@@ -191,3 +194,15 @@ def test_the_working_grid_covers_the_box_of_the_image(
     np.testing.assert_allclose(faces[0], -0.5, atol=1e-6)
     gap_mm = (np.asarray(faces[1]) - (np.asarray(image.GetSize()) - 0.5)) * spacing
     assert np.abs(gap_mm).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("thickness", [5.0, 6.5, 10.0])
+def test_an_axis_without_a_working_spacing_keeps_its_slices(thickness: float, models: Models) -> None:
+    image = ras_volume(asymmetric_array((20, 13, 9)), (0.5, 0.8, thickness)).image()
+    spec = replace(models["own spacing"].bundle.input, spacing_mm=(1.0, None, None))
+    spec = InputSpec.from_json(spec.to_json())
+    working = to_working_grid(image, spec)
+    assert working.GetSize() == (10, 13, 9)
+    np.testing.assert_allclose(working.GetSpacing(), (1.0, 0.8, thickness))
+    given, found = (sitk.GetArrayFromImage(each) for each in (sitk.DICOMOrient(image, "RAS"), working))
+    np.testing.assert_allclose(found, (given[..., ::2] + given[..., 1::2]) / 2, atol=1e-6)  # pairs along x only
