@@ -123,8 +123,12 @@ class Pipeline:
 
     def _shares(self) -> tuple[float, float]:
         """Return the shares of the time of backbone and cross-validation models, as `choose_epochs` plans them."""
-        has_folds = self.recipe_file.is_file() and self.recipe().head_training.cross_fit > 0
-        backbone = planning.BACKBONE_SHARE / (planning.FOLDS if has_folds else 1)
+        folds = 0.0  # their epochs over all cases, in those of the backbone
+        if self.recipe_file.is_file():
+            recipe = self.recipe()
+            head, epochs = recipe.head_training, recipe.backbone_training.epochs
+            folds = max(0, head.cross_fit - 1) * head.cross_fit_epochs / epochs
+        backbone = planning.BACKBONE_SHARE / (1 + folds)
         return backbone, planning.BACKBONE_SHARE - backbone
 
     def _seconds(self, share: float) -> float:

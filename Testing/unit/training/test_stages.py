@@ -1,5 +1,6 @@
 """A long job as a list of stages: done once, gone on with, and never again unasked."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,12 @@ import pytest
 
 from SegWithUCore.util.errors import CancelledError, InputError, OutputError, SegWithUError, UsageError
 from SegWithUCore.util.run_lock import run_lock
+from SegWithULab.pipeline import Pipeline, TrainingJob
+from SegWithULab.training.plan import PlanOptions
 from SegWithULab.training.stages import Stage, StageCall, has_left, noted, run_stages
+
+ROOT = Path(__file__).resolve().parents[3]
+RECIPES, HEART = ROOT / "Resources" / "Recipes", ROOT / "Testing" / "Benchmarks" / "acdc" / "recipes" / "heart.json"
 
 
 class Job:
@@ -146,3 +152,17 @@ def test_one_progress_over_all_stages_does_not_go_back(job: Job) -> None:
     job.run(progress=lambda stage, fraction, detail="": told.append((stage, fraction, detail)))
     assert [share for _, share, _ in told] == [0.0, 0.25, 0.5, 0.75]
     assert told[-1] == ("stage 2 of 2, second: working", 0.75, "half")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share"),
+    [(HEART, (2 - 1) * 6 / 120), (RECIPES / "acdc.json", 0)],
+)
+def test_the_progress_gives_cross_validation_models_their_own_number_of_epochs(
+    recipe: Path, share: float, tmp_path: Path
+) -> None:
+    training = Pipeline(TrainingJob(tmp_path, tmp_path / "m", tmp_path, PlanOptions("m")), print, print)
+    training.recipe_file.parent.mkdir()
+    shutil.copy(recipe, training.recipe_file)
+    weights = {each.name: each.weight() for each in training.stages() if callable(each.weight)}
+    assert weights["folds"] == pytest.approx(share * weights["backbone"])
